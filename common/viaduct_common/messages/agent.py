@@ -1,0 +1,146 @@
+"""Commands to agents, their completions, and what agents report on their own."""
+
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from viaduct_common.messages.base import Command, ErrorBody, Report, WireModel
+from viaduct_common.messages.fields import Generation
+from viaduct_common.messages.l2 import Difference, L2NetworkInventory
+
+Outcome = Literal["done", "failed", "superseded"]
+
+
+class L2Desired(WireModel):
+    """The whole desired state of one L2 network on one host. `force` lets a release unplug foreign ports."""
+
+    generation: Generation
+    l2_network: L2NetworkInventory
+    peers: list[dict[str, Any]] = Field(default_factory=list)
+    force: bool = False
+
+
+class L2Inquiry(L2Desired):
+    """`action` is what to plan for: `realize`, or `release`."""
+
+    action: Literal["realize", "release"] = "realize"
+
+
+class RealizeL2Command(Command):
+    """Make each network so; applying the same generation again changes nothing."""
+
+    message_type: ClassVar[str] = "l2.realize"
+
+    items: list[L2Desired]
+
+
+class ReleaseL2Command(Command):
+    """Take each network away; what is gone already is no error."""
+
+    message_type: ClassVar[str] = "l2.release"
+
+    items: list[L2Desired]
+
+
+class CheckL2Command(Command):
+    """Compare and plan; strictly read-only."""
+
+    message_type: ClassVar[str] = "l2.check"
+
+    items: list[L2Inquiry]
+
+
+class SyncHostCommand(Command):
+    """The full desired set of a host: realise what is missing, repair what drifted, release what is not listed."""
+
+    message_type: ClassVar[str] = "host.sync"
+
+    items: list[L2Desired]
+
+
+class ItemResult(WireModel):
+    """What became of one item. `status`, `differences` and `steps` answer a check only."""
+
+    l2_network_uuid: UUID
+    generation: Generation
+    outcome: Outcome
+    changes: list[str] = Field(default_factory=list)
+    took_ms: float = 0.0
+    error: ErrorBody | None = None
+    status: Literal["ok", "missing", "drifted"] | None = None
+    differences: list[Difference] = Field(default_factory=list)
+    steps: list[str] = Field(default_factory=list)
+
+
+class Completion(Report):
+    """The answer to one command; `released` lists what a sync took away because it was not listed."""
+
+    message_type: ClassVar[str] = "completion"
+
+    command: str
+    command_id: UUID
+    items: list[ItemResult]
+    released: list[UUID] = Field(default_factory=list)
+
+
+class InterfaceFact(WireModel):
+    """A link of the host as the agent sees it."""
+
+    name: str
+    kind: str | None = None
+    mac: str | None = None
+    mtu: int
+    up: bool
+    master: str | None = None
+    owner: UUID | None = None
+
+
+class HealthFact(WireModel):
+    """A fact of the host that may break networks, reported and never changed behind anyone's back."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class Held(WireModel):
+    l2_network_uuid: UUID
+    generation: Generation
+
+
+class HostHello(Report):
+    """At start, and after each reconnect: who, what it can do, what it has and holds."""
+
+    message_type: ClassVar[str] = "host.hello"
+
+    session_id: UUID
+    version: str
+    capabilities: list[str]
+    interfaces: list[InterfaceFact] = Field(default_factory=list)
+    health: list[HealthFact] = Field(default_factory=list)
+    holds: list[Held] = Field(default_factory=list)
+
+
+class HostHeartbeat(Report):
+    """Alive, and the digest of what it holds (`viaduct_common.digest`)."""
+
+    message_type: ClassVar[str] = "host.heartbeat"
+
+    session_id: UUID
+    sequence: int
+    digest: str
+    held: int
+
+
+class HostDrift(Report):
+    """Something it owns was changed by another hand, and whether it was repaired."""
+
+    message_type: ClassVar[str] = "host.drift"
+
+    session_id: UUID
+    l2_network_uuid: UUID
+    generation: Generation
+    differences: list[Difference]
+    repaired: bool
+    error: ErrorBody | None = None

@@ -1,0 +1,70 @@
+"""Field types that carry their meaning; each defined once."""
+
+import ipaddress
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+T = TypeVar("T")
+
+
+def _printable(text: str) -> str:
+    """Postgres stores no U+0000, and control characters have no place in a name or a log line."""
+    for char in text:
+        if char != "\n" and char != "\t" and (ord(char) < 0x20 or ord(char) == 0x7F):
+            raise ValueError(f"control character U+{ord(char):04X} is not allowed")
+    return text
+
+
+def _single_line(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    if "\n" in text or "\t" in text:
+        raise ValueError("must be a single line")
+    return _printable(text)
+
+
+def _interface_name(name: str) -> str:
+    """The kernel's own rule (`dev_valid_name`, net/core/dev.c), less what would surprise: a `%` makes the kernel
+    choose a number, and bytes above ASCII are shown differently by every tool."""
+    if name in {".", ".."}:
+        raise ValueError("the kernel takes no interface named '.' or '..'")
+    for char in name:
+        if char in "/:%" or char.isspace() or not char.isascii() or not char.isprintable():
+            raise ValueError(f"an interface name cannot contain {char!r}")
+    return name
+
+
+def _no_prefix(value: Any) -> Any:
+    if isinstance(value, int):  # ipaddress would take 1 for 0.0.0.1
+        raise ValueError("an address is text, such as '192.168.0.10'")  # noqa: TRY004 - pydantic wants ValueError
+    return value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_single_line)]
+Description = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_printable)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_single_line)]
+OwnerName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_single_line)]
+
+VlanId = Annotated[int, Field(strict=True, ge=1, le=4094, description="IEEE 802.1Q: 0 and 4095 are reserved")]
+MtuBytes = Annotated[int, Field(strict=True, ge=68, le=65535, description="RFC 791: 68 is IPv4's least")]
+IfName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=15),
+    AfterValidator(_interface_name),
+    Field(description="a network interface name: 1 to 15 characters (IFNAMSIZ)"),
+]
+Generation = Annotated[int, Field(strict=True, ge=0)]
+TimeoutSeconds = Annotated[int, Field(strict=True, ge=1, le=3600)]
+PageLimit = Annotated[int, Field(strict=True, ge=1, le=1000)]
+Revision = Annotated[int, Field(strict=True, ge=1)]
+
+IpAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(_no_prefix)]
+IpVersion = Annotated[int, Field(strict=True, json_schema_extra={"enum": [4, 6]}), AfterValidator(lambda v: _one_of(v))]
+OneOrMany: TypeAlias = T | Annotated[list[T], Field(max_length=1000)]
+
+
+def _one_of(version: int) -> int:
+    if version not in {4, 6}:
+        raise ValueError("an IP version is 4 or 6")
+    return version

@@ -1,0 +1,94 @@
+"""L3 networks: subnets on an L2 network; their ranges and addresses are IPAM's."""
+
+from typing import Annotated, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from viaduct_common.messages.base import Page, QueryBody, Request, Role, StrictModel, WireModel
+from viaduct_common.messages.fields import Description, IpAddress, IpVersion, Name, OneOrMany, Revision
+
+Category = Literal["private", "public", "system"]
+DnsServers = Annotated[list[IpAddress], Field(max_length=16)]
+DnsDomain = Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$")]
+
+
+class L3NetworkInventory(WireModel):
+    uuid: UUID
+    l2_network_uuid: UUID
+    zone_uuid: UUID
+    name: str
+    description: str | None = None
+    category: str
+    dns_domain: str | None = None
+    dns: list[IpAddress] = Field(default_factory=list)
+    ip_version: int | None = None
+    strategy: str
+    revision: int
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+class L3Filters(StrictModel):
+    uuid: OneOrMany[UUID] | None = None
+    name: OneOrMany[Name] | None = None
+    l2_network_uuid: OneOrMany[UUID] | None = None
+    zone_uuid: OneOrMany[UUID] | None = None
+    category: OneOrMany[str] | None = None
+
+
+class CreateL3(Request[L3NetworkInventory]):
+    """Create an L3 network on an L2 network; IPAM knows it when this is answered."""
+
+    message_type: ClassVar[str] = "l3.create"
+
+    l2_network_uuid: UUID
+    name: Name
+    description: Description | None = None
+    category: Category = "private"
+    dns_domain: DnsDomain | None = None
+    dns: DnsServers = Field(default_factory=list)
+    ip_version: IpVersion | None = None
+    strategy: Literal["firstAvailable", "random", "nextFit"] = "firstAvailable"
+    uuid: UUID | None = None
+
+
+class GetL3(Request[L3NetworkInventory]):
+    """Get one L3 network."""
+
+    message_type: ClassVar[str] = "l3.get"
+    required_role: ClassVar[Role] = "reader"
+    mutating: ClassVar[bool] = False
+
+    uuid: UUID
+
+
+class QueryL3(Request[Page[L3NetworkInventory]], QueryBody):
+    """L3 networks by filters."""
+
+    message_type: ClassVar[str] = "l3.query"
+    required_role: ClassVar[Role] = "reader"
+    mutating: ClassVar[bool] = False
+
+    filters: L3Filters = L3Filters()
+
+
+class UpdateL3(Request[L3NetworkInventory]):
+    """Change what describes it; with `revision`, only if nobody changed it since."""
+
+    message_type: ClassVar[str] = "l3.update"
+
+    uuid: UUID
+    name: Name | None = None
+    description: Description | None = None
+    dns_domain: DnsDomain | None = None
+    dns: DnsServers | None = None
+    revision: Revision | None = None
+
+
+class DeleteL3(Request[L3NetworkInventory | None]):
+    """Delete an L3 network; refused while one of its addresses is in use."""
+
+    message_type: ClassVar[str] = "l3.delete"
+
+    uuid: UUID

@@ -1,0 +1,34 @@
+"""Every request type by name, for each service: what the dispatchers, the client and the documents go by."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from viaduct_common.messages import batch, cluster, host, ipam, l2, l3, operation, realization, zone
+from viaduct_common.messages.base import Request
+
+RequestType = type[Request[Any]]
+
+
+def _by_type(request_types: Iterable[RequestType]) -> dict[str, RequestType]:
+    return {request_type.message_type: request_type for request_type in request_types}
+
+
+MANAGER_REQUESTS: dict[str, RequestType] = _by_type([
+    zone.CreateZone, zone.GetZone, zone.QueryZones, zone.UpdateZone, zone.DeleteZone,
+    cluster.CreateCluster, cluster.GetCluster, cluster.QueryClusters, cluster.UpdateCluster, cluster.DeleteCluster,
+    host.CreateHost, host.GetHost, host.QueryHosts, host.UpdateHost, host.SetHostMaintenance, host.DeleteHost,
+    l2.CreateL2, l2.GetL2, l2.QueryL2, l2.UpdateL2, l2.DeleteL2,
+    l2.AttachL2, l2.DetachL2, l2.CheckL2, l2.PlanL2, l2.GetCandidateClusters,
+    l3.CreateL3, l3.GetL3, l3.QueryL3, l3.UpdateL3, l3.DeleteL3,
+    operation.GetOperation, operation.QueryOperations,
+    realization.QueryRealizations,
+    batch.Batch,
+])  # fmt: skip
+
+IPAM_REQUESTS: dict[str, RequestType] = _by_type([
+    ipam.RegisterScope, ipam.DeleteScope,
+    ipam.CreateRange, ipam.GetRange, ipam.QueryRanges, ipam.DeleteRange,
+    ipam.CreateReservation, ipam.QueryReservations, ipam.DeleteReservation,
+    ipam.AllocateIp, ipam.ReleaseIp, ipam.GetIp, ipam.QueryIps, ipam.CheckIp, ipam.GetIpCapacity, ipam.GetFreeIps,
+    batch.Batch,
+])  # fmt: skip

@@ -44,7 +44,7 @@ def agent_queue(host_uuid: UUID) -> str:
 
 
 def agent_queue_arguments(queue_type: str = "classic") -> dict[str, str | bool]:
-    """Single-active-consumer: a restarted agent waits its turn behind a connection that the broker still believes in."""
+    """Single-active-consumer: a restarted agent waits behind a connection that the broker still believes in."""
     arguments: dict[str, str | bool] = {"x-single-active-consumer": True}
     if queue_type != "classic":
         arguments["x-queue-type"] = queue_type

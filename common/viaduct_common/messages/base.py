@@ -109,10 +109,11 @@ class QueryBody(StrictModel):
 
 
 @cache
-def value_adapter(request_type: type[Request[Any]]) -> TypeAdapter[Any]:
-    """The adapter of the `value` that answers this request type."""
+def reply_adapter(request_type: type[Request[Any]]) -> TypeAdapter[OkReply[Any] | ErrorReply]:
+    """The adapter of the reply to this request type."""
     for base in request_type.__mro__:
         metadata = getattr(base, "__pydantic_generic_metadata__", None)
         if metadata and metadata["origin"] is Request:
-            return TypeAdapter(metadata["args"][0])
+            reply: Any = OkReply[metadata["args"][0]] | ErrorReply  # type: ignore[misc]  # known at run time only
+            return TypeAdapter(reply)
     raise TypeError(f"{request_type.__name__} does not say what answers it: derive from Request[...]")

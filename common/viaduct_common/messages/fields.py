@@ -11,7 +11,7 @@ T = TypeVar("T")
 def _printable(text: str) -> str:
     """Postgres stores no U+0000, and control characters have no place in a name or a log line."""
     for char in text:
-        if char != "\n" and char != "\t" and (ord(char) < 0x20 or ord(char) == 0x7F):
+        if char not in "\n\t" and (ord(char) < 0x20 or ord(char) == 0x7F):
             raise ValueError(f"control character U+{ord(char):04X} is not allowed")
     return text
 
@@ -37,8 +37,14 @@ def _interface_name(name: str) -> str:
 
 def _no_prefix(value: Any) -> Any:
     if isinstance(value, int):  # ipaddress would take 1 for 0.0.0.1
-        raise ValueError("an address is text, such as '192.168.0.10'")  # noqa: TRY004 - pydantic wants ValueError
+        raise ValueError("an address is text, such as '192.168.0.10'")
     return value
+
+
+def _ip_version(version: int) -> int:
+    if version not in {4, 6}:
+        raise ValueError("an IP version is 4 or 6")
+    return version
 
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_single_line)]
@@ -60,11 +66,5 @@ PageLimit = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Revision = Annotated[int, Field(strict=True, ge=1)]
 
 IpAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(_no_prefix)]
-IpVersion = Annotated[int, Field(strict=True, json_schema_extra={"enum": [4, 6]}), AfterValidator(lambda v: _one_of(v))]
+IpVersion = Annotated[int, Field(strict=True, json_schema_extra={"enum": [4, 6]}), AfterValidator(_ip_version)]
 OneOrMany: TypeAlias = T | Annotated[list[T], Field(max_length=1000)]
-
-
-def _one_of(version: int) -> int:
-    if version not in {4, 6}:
-        raise ValueError("an IP version is 4 or 6")
-    return version

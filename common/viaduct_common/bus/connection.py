@@ -1,0 +1,303 @@
+"""The bus of one process: one connection that publishes and calls, one that consumes.
+
+    process                                      broker
+      ├─ link "publish" ── channel, confirms ────► exchanges
+      │                    └─ reply-to consumer ◄── answers to `call`
+      └─ link "consume" ── channel per consumer ◄── queues
+
+Two connections, because an alarm blocks a connection that publishes, and acks must get through all the same
+(https://www.rabbitmq.com/docs/alarms).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID, uuid4
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from yarl import URL
+
+from viaduct_common import topology
+from viaduct_common.bus.consumer import Consumer, Handler
+from viaduct_common.bus.envelope import Outgoing
+from viaduct_common.bus.failures import BusError, PublishFailed, Unroutable
+from viaduct_common.bus.link import AMQP_FAILURES, Link
+from viaduct_common.errors import DeadlineExceeded, ViaductError
+from viaduct_common.messages.base import ErrorReply, Request, reply_adapter
+from viaduct_common.telemetry import PUBLISHES
+
+V = TypeVar("V")
+log = structlog.get_logger()
+
+REPLY_TO = "amq.rabbitmq.reply-to"  # https://www.rabbitmq.com/docs/direct-reply-to
+CONFIRM_SECONDS = 10.0
+
+
+class Bus:
+    """Async context manager. Entering it does not wait for the broker: `ready` does.
+
+    Args:
+        url: `amqp://[user:password@]host:port/vhost`.
+        name: shown as the connection's name in the broker's pages, and sent as `app_id`.
+        username, password: instead of those in the URL, so that a secret need not stand in it.
+    """
+
+    def __init__(self, url: str, *, name: str, username: str | None = None, password: str | None = None) -> None:
+        address = URL(url)
+        if username is not None:
+            address = address.with_user(username).with_password(password)
+        self.name = name
+        self.username = address.user
+        self._publish_link = Link(address, f"{name} (publish)", self._open_publisher)
+        self._consume_link = Link(address, f"{name} (consume)", self._open_consumers)
+        self._publisher: AbstractChannel | None = None
+        self._consumers: list[Consumer] = []
+        self._calls: dict[str, asyncio.Future[bytes]] = {}
+        self._on_connect: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        self._tasks = asyncio.TaskGroup()
+        await self._tasks.__aenter__()
+        self._publish_link.start(self._tasks)
+        self._consume_link.start(self._tasks)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._consume_link.stop()
+        await self._publish_link.stop()
+        assert self._tasks is not None
+        await self._tasks.__aexit__(None, None, None)
+
+    @property
+    def connected(self) -> bool:
+        return self._publish_link.up.is_set() and self._consume_link.up.is_set()
+
+    async def ready(self, timeout_seconds: float = 30.0) -> None:
+        """Wait until both connections stand and every consumer consumes.
+
+        Raises:
+            BusError: they do not within the time; the message says why.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._publish_link.up.wait()
+                await self._consume_link.up.wait()
+        except TimeoutError:
+            trouble = self._publish_link.trouble or self._consume_link.trouble or "no answer"
+            raise BusError(f"no connection to the broker within {timeout_seconds:g} s: {trouble}") from None
+
+    def on_connect(self, callback: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `callback` each time that the consuming connection is up, also the first time."""
+        self._on_connect.append(callback)
+
+    # ---- publishing ------------------------------------------------------------------------------------------
+
+    async def publish(self, message: Outgoing, *, timeout_seconds: float = CONFIRM_SECONDS) -> None:
+        """Publish and wait for the broker's confirm.
+
+        Raises:
+            Unroutable: `mandatory` was set and no queue takes it.
+            PublishFailed: no confirm within the time, or a nack; publish it again with the same id.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._publish_link.up.wait()
+                channel = self._publisher
+                if channel is None:
+                    raise PublishFailed("the connection went away")
+                exchange = (
+                    channel.default_exchange
+                    if message.exchange == topology.DEFAULT_EXCHANGE
+                    else await channel.get_exchange(message.exchange, ensure=False)
+                )
+                await exchange.publish(
+                    message.to_amqp(self.name), routing_key=message.routing_key, mandatory=message.mandatory
+                )
+        except aio_pika.exceptions.PublishError as error:
+            PUBLISHES.labels("returned").inc()
+            raise Unroutable(f"no queue takes {message.type} for {message.routing_key}") from error
+        except aio_pika.exceptions.DeliveryError as error:
+            PUBLISHES.labels("nacked").inc()
+            # A channel that was nacked once while a quorum queue changed its leader goes on being nacked (seen with
+            # RabbitMQ 3.10): start from a fresh connection.
+            self._publish_link.reset("a publish was nacked")
+            raise PublishFailed(f"the broker refused {message.type}") from error
+        except TimeoutError as error:
+            PUBLISHES.labels("timeout").inc()
+            raise PublishFailed(f"no confirm for {message.type} within {timeout_seconds:g} s") from error
+        except AMQP_FAILURES as error:
+            PUBLISHES.labels("failed").inc()
+            raise PublishFailed(f"{message.type}: {error!r}") from error
+        PUBLISHES.labels("confirmed").inc()
+
+    async def publish_all(self, messages: Iterable[Outgoing]) -> list[BusError | None]:
+        """Publish all at once, then wait for all confirms; one result for each, in order (None: confirmed)."""
+
+        async def one(message: Outgoing) -> BusError | None:
+            try:
+                await self.publish(message)
+            except BusError as error:
+                return error
+            return None
+
+        return list(await asyncio.gather(*(one(message) for message in messages)))
+
+    # ---- calling ---------------------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        request: Request[V],
+        *,
+        timeout_seconds: float = 60.0,
+        message_id: UUID | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> V:
+        """Send a request and wait for the `value` of its reply.
+
+        A connection lost meanwhile is no error: the request is sent again with the same message id, which the service
+        does once only.
+
+        Raises:
+            ViaductError: the service refused; the class tells the code.
+            DeadlineExceeded: no reply within the time. Repeat it with the same `message_id` to learn what became of it.
+        """
+        message_id = message_id or uuid4()
+        body = request.to_json()
+        deadline = time.monotonic() + timeout_seconds
+        while (left := deadline - time.monotonic()) > 0:
+            answer = await self._try_call(request, body, message_id, left, headers or {})
+            if answer is not None:
+                return _value_of(request, answer)
+        raise DeadlineExceeded(
+            f"no reply to {request.message_type} within {timeout_seconds:g} s", messageId=str(message_id)
+        )
+
+    async def _try_call(
+        self, request: Request[Any], body: bytes, message_id: UUID, seconds: float, headers: Mapping[str, Any]
+    ) -> bytes | None:
+        """One attempt; None when the connection was lost or the time is up."""
+        key = str(message_id)
+        if key in self._calls:
+            raise ValueError(f"a call with the message id {key} is under way already")
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._calls[key] = answer
+        try:
+            async with asyncio.timeout(seconds):
+                await self.publish(
+                    Outgoing(
+                        exchange=topology.REQUESTS,
+                        routing_key=request.service,
+                        type=request.message_type,
+                        body=body,
+                        message_id=message_id,
+                        reply_to=REPLY_TO,
+                        user_id=self.username,
+                        expiration_seconds=seconds,
+                        headers=headers,
+                    ),
+                    timeout_seconds=seconds,
+                )
+                return await answer
+        except (TimeoutError, BusError):
+            return None
+        finally:
+            del self._calls[key]
+
+    def _on_reply(self, message: AbstractIncomingMessage) -> None:
+        waiting = self._calls.get(message.correlation_id or "")
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message.body)
+
+    async def _open_publisher(self, connection: aio_pika.abc.AbstractConnection) -> None:
+        self._publisher = None
+        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        replies = await channel.get_queue(REPLY_TO, ensure=False)
+
+        async def on_reply(message: AbstractIncomingMessage) -> None:
+            self._on_reply(message)
+
+        await replies.consume(on_reply, no_ack=True)
+        self._publish_link.watch(channel)
+        self._publisher = channel
+        # Answers to calls of the former connection can no longer come: let them ask again.
+        for waiting in self._calls.values():
+            if not waiting.done():
+                waiting.set_exception(BusError("the connection was lost"))
+
+    # ---- consuming -------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def consume(
+        self, queue: str, handler: Handler, *, prefetch: int = 16, grace_seconds: float = 30.0
+    ) -> AsyncIterator[Consumer]:
+        """Consume a queue while the context is open, across reconnects.
+
+        The handler returns: the message is acked. It raises `GiveBack`: requeued. Anything else: rejected, so that the
+        broker dead-letters it. On leaving, no new message is taken, handlers get `grace_seconds` to end, and what has
+        not ended goes back to the queue.
+        """
+        consumer = Consumer(queue, handler, prefetch, self._consume_link)
+        self._consumers.append(consumer)
+        await self._consume_link.run_now(consumer.open)
+        try:
+            yield consumer
+        finally:
+            self._consumers.remove(consumer)
+            with suppress(*AMQP_FAILURES):
+                await consumer.close(grace_seconds)
+
+    async def _open_consumers(self, connection: aio_pika.abc.AbstractConnection) -> None:
+        for consumer in self._consumers:
+            await consumer.open(connection)
+        for callback in self._on_connect:
+            self._consume_link.spawn(callback())
+
+    # ---- topology --------------------------------------------------------------------------------------------
+
+    async def declare_queue(
+        self, name: str, arguments: Mapping[str, Any], exchange: str, routing_keys: Iterable[str]
+    ) -> None:
+        """Declare a durable queue and bind it. Repeating it changes nothing."""
+        async with self._admin_channel() as channel:
+            queue = await channel.declare_queue(name, durable=True, arguments=dict(arguments))
+            for routing_key in routing_keys:
+                await queue.bind(exchange, routing_key)
+
+    async def declare_exchange(self, name: str, kind: str) -> None:
+        async with self._admin_channel() as channel:
+            await channel.declare_exchange(name, kind, durable=True)
+
+    async def delete_queue(self, name: str) -> None:
+        """Delete a queue with what is in it; one that is gone already is no error."""
+        async with self._admin_channel() as channel:
+            await channel.queue_delete(name)
+
+    @asynccontextmanager
+    async def _admin_channel(self) -> AsyncIterator[AbstractChannel]:
+        """A channel of its own, so that a refused declare closes nothing else."""
+        try:
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await self._publish_link.up.wait()
+                connection = self._publish_link.connection
+                if connection is None:
+                    raise BusError("the connection went away")
+                async with connection.channel(publisher_confirms=False) as channel:
+                    yield channel
+        except (TimeoutError, *AMQP_FAILURES) as error:
+            raise BusError(f"the broker did not change its topology: {error!r}") from error
+
+
+def _value_of(request: Request[V], answer: bytes) -> V:
+    reply = reply_adapter(type(request)).validate_json(answer)
+    if isinstance(reply, ErrorReply):
+        raise ViaductError.from_body(reply.error)
+    value: V = reply.value
+    return value

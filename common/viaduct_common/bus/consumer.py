@@ -1,0 +1,84 @@
+"""One consumer of one queue: the ack comes last, and nothing is swallowed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+
+from viaduct_common.bus.envelope import Delivery
+from viaduct_common.bus.failures import GiveBack
+from viaduct_common.bus.link import AMQP_FAILURES, Link
+
+log = structlog.get_logger()
+
+Handler = Callable[[Delivery], Awaitable[None]]
+
+
+class Consumer:
+    """Opened anew on each connection; messages taken from a lost one are worked to their end all the same (the
+    broker delivers them again, and every handler is safe to run twice)."""
+
+    def __init__(self, queue: str, handler: Handler, prefetch: int, link: Link) -> None:
+        self._queue_name = queue
+        self._handler = handler
+        self._prefetch = prefetch
+        self._link = link
+        self._queue: AbstractQueue | None = None
+        self._channel: AbstractChannel | None = None
+        self._tag: str | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def open(self, connection: aio_pika.abc.AbstractConnection) -> None:
+        self._channel = await connection.channel(publisher_confirms=False)
+        await self._channel.set_qos(prefetch_count=self._prefetch)
+        # Passive: a missing queue is an error here, and only its owner may declare it.
+        self._queue = await self._channel.declare_queue(self._queue_name, passive=True)
+        underlay = await self._channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
+        self._tag = await self._queue.consume(self._on_message)
+        self._link.watch(self._channel)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Take no more, let what runs end, then close the channel: what is not acked goes back to the queue."""
+        self._stopping = True
+        if self._queue is not None and self._tag is not None:
+            with suppress(*AMQP_FAILURES):
+                await self._queue.cancel(self._tag, timeout=5)
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=grace_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _on_cancelled_by_broker(self, *_: object) -> None:
+        self._link.reset(f"the broker cancelled the consumer of {self._queue_name}")
+
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+        if self._stopping:
+            return  # not acked: it goes back when the channel closes
+        task = asyncio.create_task(self._handle(message))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _handle(self, message: AbstractIncomingMessage) -> None:
+        try:
+            await self._handler(Delivery.of(message))
+        except GiveBack as reason:
+            log.info("message_given_back", queue=self._queue_name, type=message.type, reason=str(reason))
+            settle = message.reject(requeue=True)
+        except Exception:
+            log.exception("handler_failed", queue=self._queue_name, type=message.type, message_id=message.message_id)
+            settle = message.reject(requeue=False)  # the broker dead-letters it
+        else:
+            settle = message.ack()
+        try:
+            await settle
+        except AMQP_FAILURES as error:
+            # The connection is gone, so the broker delivers it again.
+            log.info("settle_failed", queue=self._queue_name, message_id=message.message_id, reason=repr(error))

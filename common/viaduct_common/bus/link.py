@@ -1,0 +1,133 @@
+"""One supervised connection: connect, set up, watch; at any trouble close it and begin again."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from yarl import URL
+
+from viaduct_common.telemetry import CONNECTED
+
+log = structlog.get_logger()
+
+# All that aio-pika raises when a broker, a socket or a channel went away under it.
+AMQP_FAILURES = aio_pika.exceptions.CONNECTION_EXCEPTIONS
+# A peer counts as stuck after about three of these (aiormq): half a minute instead of its default's three.
+HEARTBEAT_SECONDS = 10
+CONNECT_SECONDS = 15.0
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 10.0
+
+Setup = Callable[[AbstractConnection], Awaitable[None]]
+
+
+class Link:
+    """Keeps one connection up for as long as it is started.
+
+    `up` is set while the connection stands and its set-up has succeeded; `trouble` is the last reason why not.
+    """
+
+    def __init__(self, address: URL, name: str, setup: Setup) -> None:
+        self._address = address.update_query(heartbeat=HEARTBEAT_SECONDS)
+        self._name = name
+        self._setup = setup
+        self._broken: asyncio.Future[str] | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self.connection: AbstractConnection | None = None
+        self.up = asyncio.Event()
+        self.trouble: str | None = None
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+        self._supervisor = tasks.create_task(self._supervise(), name=self._name)
+
+    async def stop(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        await self._close()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a callback beside the supervisor, so that it may use the link itself."""
+        assert self._tasks is not None
+        self._tasks.create_task(_logged(work, self._name))
+
+    def reset(self, reason: str) -> None:
+        """Close the connection and make a new one, now."""
+        if self._broken is not None and not self._broken.done():
+            self._broken.set_result(reason)
+
+    def watch(self, channel: AbstractChannel) -> None:
+        """A channel that closes by itself breaks the link: it is easier to begin again than to mend."""
+
+        def on_close(_channel: AbstractChannel | None, error: BaseException | None) -> None:
+            self.reset(f"a channel was closed: {error!r}")
+
+        channel.close_callbacks.add(on_close)
+
+    async def run_now(self, setup: Setup) -> None:
+        """Run a set-up on the present connection; without one, or when it fails, the supervisor will run it."""
+        if self.connection is None or not self.up.is_set():
+            return
+        try:
+            await setup(self.connection)
+        except AMQP_FAILURES as error:
+            self.reset(repr(error))
+
+    async def _supervise(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await self._connect()
+                pause = FIRST_PAUSE_SECONDS
+                assert self._broken is not None
+                self.trouble = await self._broken
+                log.warning("broker_connection_lost", link=self._name, reason=self.trouble)
+            except (TimeoutError, *AMQP_FAILURES) as error:
+                self.trouble = repr(error)
+                log.warning("broker_connection_failed", link=self._name, reason=self.trouble, pause_seconds=pause)
+            await self._close()
+            # Full jitter: ten thousand agents must not come back in the same second.
+            await asyncio.sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _connect(self) -> None:
+        self._broken = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(CONNECT_SECONDS):
+            connection = await aio_pika.connect(
+                self._address, client_properties={"connection_name": self._name}, timeout=CONNECT_SECONDS
+            )
+            self.connection = connection
+
+            def on_close(_connection: AbstractConnection | None, error: BaseException | None) -> None:
+                self.reset(f"the connection was closed: {error!r}")
+
+            connection.close_callbacks.add(on_close)
+            await self._setup(connection)
+        self.up.set()
+        self.trouble = None
+        CONNECTED.labels(self._name).set(1)
+        log.info("broker_connected", link=self._name)
+
+    async def _close(self) -> None:
+        self.up.clear()
+        CONNECTED.labels(self._name).set(0)
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            with suppress(TimeoutError, *AMQP_FAILURES):
+                async with asyncio.timeout(5):
+                    await connection.close()
+
+
+async def _logged(work: Coroutine[Any, Any, None], name: str) -> None:
+    """A callback that fails must not take the process down; what it wanted to say is said at the next connect."""
+    try:
+        await work
+    except Exception:
+        log.exception("connect_callback_failed", link=name)

@@ -1,0 +1,134 @@
+"""Mutating requests are done once: claim, effect and answer are one transaction.
+
+Two deliveries of one message id at the same moment: the second's claim waits in the unique index until the first has
+committed, then reads its answer.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from viaduct_common.bus.serve import DEFERRED, Deferred, RequestContext
+from viaduct_common.errors import ViaductError
+from viaduct_common.messages.base import ErrorReply, Request
+from viaduct_common.postgres.pool import Connection, Pool, transaction
+
+KEEP = timedelta(hours=24)
+
+_CLAIM = """
+    INSERT INTO request (sender, message_id, type) VALUES ($1, $2, $3)
+    ON CONFLICT DO NOTHING
+    RETURNING true
+"""
+_FORMER = "SELECT answer, operation_uuid FROM request WHERE sender = $1 AND message_id = $2 FOR UPDATE"
+_STORE = "UPDATE request SET answer = $3, operation_uuid = $4 WHERE sender = $1 AND message_id = $2"
+_PURGE = "DELETE FROM request WHERE created_at < now() - $1::interval"
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What a handler returns instead of a value when the answer comes with the end of an operation."""
+
+    operation_uuid: UUID
+
+
+Handler = Callable[[Any, Connection, RequestContext], Awaitable[Any]]
+
+
+class Waiters(Protocol):
+    """Where a service notes who waits for the end of an operation."""
+
+    async def add(self, connection: Connection, operation_uuid: UUID, context: RequestContext) -> None: ...
+
+
+class IdempotentExecutor:
+    """Runs a request's handler in a transaction and makes its reply.
+
+    Args:
+        handlers: by message type; each gets the request, the transaction's connection and the context.
+        waiters: needed by a service whose handlers return `Pending`.
+        committed: called after each commit of a mutating request (wakes the outbox relay).
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        handlers: Mapping[str, Handler],
+        *,
+        waiters: Waiters | None = None,
+        committed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pool = pool
+        self._handlers = handlers
+        self._waiters = waiters
+        self._committed = committed
+
+    async def execute(self, request: Request[Any], context: RequestContext) -> bytes | Deferred:
+        """Raises:
+        ViaductError: refused, and nothing was changed.
+        StoreUnavailable: the database is away; repeat it.
+        """
+        async with transaction(self._pool) as connection:
+            answer = await self._answer(request, connection, context)
+        self._committed()
+        return answer
+
+    async def _answer(self, request: Request[Any], connection: Connection, context: RequestContext) -> bytes | Deferred:
+        handler = self._handlers[request.message_type]
+        key = (context.sender, context.message_id)
+        if request.mutating and not await connection.fetchval(_CLAIM, *key, request.message_type):
+            former = await connection.fetchrow(_FORMER, *key)
+            if former is not None and former["answer"] is not None:
+                return bytes(former["answer"])
+            if former is not None and former["operation_uuid"] is not None:
+                return await self._wait_too(connection, former["operation_uuid"], context)
+            raise ViaductError("the first request of this message id left no answer")
+        try:
+            async with connection.transaction():  # a savepoint: a refusal is kept, its half-done effect is not
+                value = await handler(request, connection, context)
+        except ViaductError as error:
+            if error.retryable or not request.mutating:
+                raise
+            answer = ErrorReply(error=error.to_body()).to_json()
+        else:
+            if isinstance(value, Pending):
+                await connection.execute(_STORE, *key, None, value.operation_uuid)
+                return await self._wait_too(connection, value.operation_uuid, context)
+            answer = ok_reply(value)
+        if request.mutating:
+            await connection.execute(_STORE, *key, answer, None)
+        return answer
+
+    async def _wait_too(self, connection: Connection, operation_uuid: UUID, context: RequestContext) -> Deferred:
+        if self._waiters is None:
+            raise ViaductError("this service defers no answers")
+        if context.reply_to:
+            await self._waiters.add(connection, operation_uuid, context)
+        return DEFERRED
+
+
+def ok_reply(value: Any) -> bytes:
+    """The JSON of `{"ok": true, "value": ...}`."""
+    return b'{"ok":true,"value":' + _json(value) + b"}"
+
+
+def _json(value: Any) -> bytes:
+    if isinstance(value, BaseModel):
+        return value.model_dump_json().encode()
+    if isinstance(value, list):
+        return b"[" + b",".join(map(_json, value)) + b"]"
+    return to_json(value)
+
+
+async def purge_answers(pool: Pool, *, every_seconds: float = 600.0) -> None:
+    """Forget answers older than a day, for ever."""
+    while True:
+        async with transaction(pool) as connection:
+            await connection.execute(_PURGE, KEEP)
+        await asyncio.sleep(every_seconds)

@@ -1,0 +1,100 @@
+"""Query pages by keyset: the cursor holds the last row's sort value and key, so a page costs the same anywhere.
+
+A `Listing` is put together from constants only; what a client sends arrives as parameters.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from viaduct_common.errors import InvalidRequest
+from viaduct_common.messages.base import QueryBody, WireModel
+from viaduct_common.postgres.pool import Connection
+
+
+@dataclass(frozen=True)
+class Column:
+    """`expression` in SQL, and the SQL type that a filter or cursor value is cast to."""
+
+    expression: str
+    sql_type: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What can be listed.
+
+    Args:
+        select: `SELECT ... FROM ...`, complete but for WHERE; conditions that always hold go to `where`.
+        columns: by wire name (camelCase): what can be filtered and sorted by.
+        key: the unique column, as an expression; of type uuid, and the last sort key of every listing. A key of
+            several columns is one text expression.
+    """
+
+    select: str
+    columns: Mapping[str, Column]
+    key: Column
+    default_sort: str
+    where: str = "true"
+
+
+@dataclass(frozen=True)
+class Rows:
+    rows: list[Any]
+    after: str | None
+
+
+async def list_page(connection: Connection, listing: Listing, query: QueryBody, filters: WireModel) -> Rows:
+    """One page of rows.
+
+    Raises:
+        InvalidRequest: a sort field that does not exist, or a cursor that is not ours.
+    """
+    conditions, arguments = [listing.where], list[Any]()
+    for name, value in filters.model_dump(exclude_none=True, mode="json").items():
+        column = listing.columns[name]
+        arguments.append([str(one) for one in (value if isinstance(value, list) else [value])])
+        conditions.append(f"{column.expression} = ANY(${len(arguments)}::text[]::{column.sql_type}[])")
+    sort, descending = _sort_of(listing, query.sort)
+    if query.after:
+        value, key = _decode(query.after)
+        arguments += [value, key]
+        conditions.append(
+            f"({sort.expression}, {listing.key.expression}) {'<' if descending else '>'} "
+            f"(${len(arguments) - 1}::text::{sort.sql_type}, ${len(arguments)}::text::{listing.key.sql_type})"
+        )
+    direction = "DESC" if descending else "ASC"
+    arguments.append(query.limit + 1)
+    sql = (
+        f"SELECT page.*, {sort.expression}::text AS sort_, {listing.key.expression}::text AS key_ "
+        f"FROM ({listing.select}) AS page WHERE {' AND '.join(conditions)} "
+        f"ORDER BY {sort.expression} {direction}, {listing.key.expression} {direction} LIMIT ${len(arguments)}"
+    )
+    rows = await connection.fetch(sql, *arguments)
+    more = len(rows) > query.limit
+    rows = rows[: query.limit]
+    return Rows(rows, _encode(rows[-1]["sort_"], rows[-1]["key_"]) if more else None)
+
+
+def _sort_of(listing: Listing, sort: str | None) -> tuple[Column, bool]:
+    name = sort or listing.default_sort
+    descending = name.startswith("-")
+    column = listing.columns.get(name.removeprefix("-"))
+    if column is None:
+        raise InvalidRequest.of_field("sort", f"sort by one of {', '.join(sorted(listing.columns))}")
+    return column, descending
+
+
+def _encode(value: str, key: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([value, key]).encode()).decode()
+
+
+def _decode(cursor: str) -> tuple[str, str]:
+    try:
+        value, key = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        return str(value), str(key)
+    except (ValueError, TypeError, binascii.Error):
+        raise InvalidRequest.of_field("after", "not a cursor of this query") from None

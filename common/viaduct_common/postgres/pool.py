@@ -1,0 +1,88 @@
+"""A pool whose sessions cannot hang, and one translation of its failures."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from viaduct_common.bus.failures import StoreUnavailable
+
+# A dead process frees its locks after ten seconds, and no statement waits for ever (PostgreSQL 15, §20.11).
+SESSION_SETTINGS = {
+    "statement_timeout": "15s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "20s",
+    "timezone": "UTC",
+}
+
+Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
+Pool: TypeAlias = asyncpg.Pool
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+@contextmanager
+def store_failures() -> Iterator[None]:
+    """Translate "the database is away, or was for a moment" into StoreUnavailable; all else stays what it is."""
+    try:
+        yield
+    except _AWAY as error:
+        raise StoreUnavailable(repr(error)) from error
+
+
+@asynccontextmanager
+async def open_pool(url: str, application_name: str, *, max_size: int = 10) -> AsyncIterator[Pool]:
+    """A pool of connections; the first is made at once, so that a wrong URL is known at the start.
+
+    Raises:
+        StoreUnavailable: no database answers at the URL.
+    """
+    with store_failures():
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=max_size,
+            command_timeout=20,
+            timeout=10,
+            server_settings={"application_name": application_name, **SESSION_SETTINGS},
+        )
+    try:
+        yield pool
+    finally:
+        await close_pool(pool)
+
+
+async def close_pool(pool: Any) -> None:
+    """Close in order, but never hang on a database that has gone away."""
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """One connection in one READ COMMITTED transaction.
+
+    Raises:
+        StoreUnavailable: the database is away; the transaction is not committed, or its outcome is unknown.
+    """
+    with store_failures():
+        async with pool.acquire(timeout=10) as connection, connection.transaction():
+            yield connection

@@ -1,0 +1,25 @@
+"""Settings that both services share; every name is an environment variable with the prefix `VIADUCT_`."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from viaduct_common.messages.base import Role
+from viaduct_common.roles import RolePolicy
+from viaduct_common.telemetry import LogFormat
+
+
+class ServiceSettings(BaseSettings):
+    """`roles` maps broker users to roles, as JSON: `{"compute": "operator"}`."""
+
+    model_config = SettingsConfigDict(env_prefix="VIADUCT_", frozen=True)
+
+    amqp_url: str = Field(repr=False)
+    postgres_url: str = Field(repr=False)
+    metrics_listen: str | None = None
+    log_format: LogFormat = "auto"
+    anonymous_role: Role | None = None
+    roles: dict[str, Role] = Field(default_factory=dict)
+
+    @property
+    def role_policy(self) -> RolePolicy:
+        return RolePolicy(self.anonymous_role, self.roles)

@@ -1,0 +1,1 @@
+"""Backends: how each type of L2 network is built on this host; found by entry points, see `api`."""

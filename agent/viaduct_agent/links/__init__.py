@@ -1,0 +1,1 @@
+"""Links as data: model and plan are pure, execute and netlink do, watch listens."""

@@ -17,10 +17,14 @@ from viaduct_common.postgres.pool import Connection
 
 @dataclass(frozen=True)
 class Column:
-    """`expression` in SQL, and the SQL type that a filter or cursor value is cast to."""
+    """`expression` in SQL, and the SQL type that a filter or cursor value is cast to.
+
+    `condition` replaces the usual filter (any of the values); `{}` in it is the array of them. The row is `page`.
+    """
 
     expression: str
     sql_type: str
+    condition: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ async def list_page(connection: Connection, listing: Listing, query: QueryBody, 
     for name, value in filters.model_dump(exclude_none=True, mode="json").items():
         column = listing.columns[name]
         arguments.append([str(one) for one in (value if isinstance(value, list) else [value])])
-        conditions.append(f"{column.expression} = ANY(${len(arguments)}::text[]::{column.sql_type}[])")
+        array = f"${len(arguments)}::text[]::{column.sql_type}[]"
+        conditions.append((column.condition or f"{column.expression} = ANY({{}})").format(array))
     sort, descending = _sort_of(listing, query.sort)
     if query.after:
         value, key = _decode(query.after)

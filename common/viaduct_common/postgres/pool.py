@@ -1,11 +1,13 @@
 """A pool whose sessions cannot hang, and one translation of its failures."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
+from pydantic_core import to_json
 
 from viaduct_common.bus.failures import StoreUnavailable
 
@@ -60,11 +62,19 @@ async def open_pool(url: str, application_name: str, *, max_size: int = 10) -> A
             command_timeout=20,
             timeout=10,
             server_settings={"application_name": application_name, **SESSION_SETTINGS},
+            init=_speak_json,
         )
     try:
         yield pool
     finally:
         await close_pool(pool)
+
+
+async def _speak_json(connection: asyncpg.Connection) -> None:
+    """jsonb columns are Python values on our side, not text."""
+    await connection.set_type_codec(
+        "jsonb", encoder=lambda value: to_json(value).decode(), decoder=json.loads, schema="pg_catalog"
+    )
 
 
 async def close_pool(pool: Any) -> None:

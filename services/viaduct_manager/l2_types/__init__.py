@@ -1,0 +1,1 @@
+"""The L2 types: extension point `viaduct.l2_types`."""

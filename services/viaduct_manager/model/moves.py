@@ -1,0 +1,75 @@
+"""What an operation does next, once every step of its phase has ended.
+
+    attach   preflight ─► realize ─► ended            detach   preflight ─► release ─► ended
+                 │            │ failed                              │            │ failed
+                 │ failed     ▼ (rollback)                          │ failed     ▼
+                 └────────► rollback ─► ended                       └──► ended  rollback (realize again) ─► ended
+
+Checks and plans have one phase, `check`; the removal of a host has one, `release`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+ATTACH = "l2.attach"
+DETACH = "l2.detach"
+CHECK = "l2.check"
+PLAN = "l2.plan"
+DELETE_HOST = "host.delete"
+
+PREFLIGHT = "preflight"
+REALIZE = "realize"
+RELEASE = "release"
+ROLLBACK = "rollback"
+INQUIRE = "check"
+ENDED = "ended"
+
+
+class Move(Enum):
+    """What to do now."""
+
+    WAIT = "wait"
+    REALIZE = "realize"
+    RELEASE = "release"
+    ROLL_BACK = "roll back"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an operation stands: how many steps of its phase run, and how many failed."""
+
+    type: str
+    phase: str
+    on_failure: str
+    pending: int
+    failed: int
+
+
+def next_move(at: Standing) -> Move:
+    """Decide what follows when a step has ended, or a phase was begun without any step."""
+    if at.pending > 0:
+        return Move.WAIT
+    good = at.failed == 0
+    match at.type, at.phase:
+        case (operation, phase) if phase == ENDED:
+            raise ValueError(f"{operation} has ended already")
+        case "l2.attach", "preflight":
+            # With `keep` the hosts that can have it get it, the others show why not.
+            return Move.REALIZE if good or at.on_failure == "keep" else Move.FAIL
+        case "l2.attach", "realize":
+            if good:
+                return Move.SUCCEED
+            return Move.FAIL if at.on_failure == "keep" else Move.ROLL_BACK
+        case "l2.detach", "preflight":
+            return Move.RELEASE if good else Move.FAIL
+        case "l2.detach", "release":
+            return Move.SUCCEED if good else Move.ROLL_BACK
+        case _, "rollback":
+            return Move.FAIL
+        case "l2.check" | "l2.plan" | "host.delete", _:
+            # A host that did not answer is a line of the answer; a host that is removed need not agree.
+            return Move.SUCCEED
+        case _:
+            raise ValueError(f"no move for {at}")

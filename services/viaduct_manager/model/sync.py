@@ -1,0 +1,48 @@
+"""Does a host hold what it should, and is it time to tell it?"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from viaduct_common.digest import holdings_digest
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One row of a host's desired state, as far as the comparison needs it."""
+
+    l2_uuid: UUID
+    generation: int
+    desired: str
+    state: str
+    age_seconds: float
+
+
+def expected_digest(rows: Iterable[Wanted]) -> str:
+    """The digest of a host that holds exactly what it should; what failed there is not expected."""
+    return holdings_digest(
+        (row.l2_uuid, row.generation) for row in rows if row.desired == "present" and row.state != "failed"
+    )
+
+
+def needs_sync(rows: list[Wanted], digest: str, *, settle_seconds: float, since_sync_seconds: float | None) -> bool:
+    """True when the host differs, nothing about it is in motion, and it was not told just now.
+
+    Args:
+        digest: what the host says it holds.
+        settle_seconds: younger changes have a command under way; let it arrive.
+        since_sync_seconds: age of the last sync sent, None if there was none.
+    """
+    if digest == expected_digest(rows):
+        return False
+    if any(row.age_seconds < settle_seconds for row in rows):
+        return False
+    return since_sync_seconds is None or since_sync_seconds >= settle_seconds
+
+
+def settled(rows: list[Wanted], digest: str, *, settle_seconds: float) -> list[Wanted]:
+    """The rows still in motion that an equal digest proves to be done: their completions were lost."""
+    if digest != expected_digest(rows):
+        return []
+    moving = {"pending", "realizing", "releasing"}
+    return [row for row in rows if row.state in moving and row.age_seconds >= settle_seconds]

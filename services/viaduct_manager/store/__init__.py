@@ -1,0 +1,1 @@
+"""What the manager keeps in Postgres; the only place of its SQL."""

@@ -1,0 +1,203 @@
+"""Hosts in Postgres: what they are, and whether they live, by the database's clock."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from viaduct_common.errors import NotFound
+from viaduct_common.messages.agent import HostHello
+from viaduct_common.messages.base import Page
+from viaduct_common.messages.host import CreateHost, HostInventory, QueryHosts, UpdateHost
+from viaduct_common.postgres.paging import Column, Listing, list_page
+from viaduct_common.postgres.pool import Connection
+from viaduct_manager.store.rows import creating, require_updated
+
+KIND = "host"
+
+_INSERT = """
+    INSERT INTO host (uuid, cluster_uuid, name, description, tunnel_ip, labels)
+    VALUES ($1, $2, $3, $4, $5, $6) RETURNING *
+"""
+_GET = "SELECT * FROM host WHERE uuid = $1"
+_LOCK = "SELECT * FROM host WHERE uuid = $1 FOR UPDATE"
+_REVISION = "SELECT revision FROM host WHERE uuid = $1"
+_CLUSTER = "SELECT cluster_uuid FROM host WHERE uuid = $1"
+_UPDATE = """
+    UPDATE host SET name = coalesce($2, name), description = coalesce($3, description), labels = coalesce($4, labels),
+                    revision = revision + 1, updated_at = now()
+    WHERE uuid = $1 AND ($5::int IS NULL OR revision = $5) RETURNING *
+"""
+_SET_MAINTENANCE = """
+    UPDATE host SET maintenance = $2, revision = revision + 1, updated_at = now() WHERE uuid = $1 RETURNING *
+"""
+_MARK_DELETING = "UPDATE host SET deleting = true WHERE uuid = $1"
+_DELETE = "DELETE FROM host WHERE uuid = $1"
+_HELLO = """
+    UPDATE host SET state = 'connected', session_id = $2, agent_version = $3, capabilities = $4, interfaces = $5,
+                    health = $6, last_seen_at = now(), beats = 1
+    WHERE uuid = $1
+"""
+_BEAT = """
+    UPDATE host SET last_seen_at = now(), beats = beats + 1, session_id = $2
+    WHERE uuid = $1
+    RETURNING state, beats, cluster_uuid, deleting, maintenance,
+              extract(epoch FROM now() - synced_at)::float8 AS since_sync
+"""
+_CONNECT = "UPDATE host SET state = 'connected' WHERE uuid = $1"
+_SYNCED = "UPDATE host SET synced_at = now() WHERE uuid = $1"
+_LOSE_SILENT = """
+    UPDATE host SET state = 'disconnected', beats = 0
+    WHERE state = 'connected' AND last_seen_at < now() - make_interval(secs => $1)
+    RETURNING uuid
+"""
+_REACHABLE = """
+    SELECT uuid FROM host
+    WHERE state = 'connected' AND NOT deleting AND (NOT maintenance OR $3)
+      AND ($1::uuid[] IS NULL OR cluster_uuid = ANY($1)) AND ($2::uuid IS NULL OR uuid = $2)
+"""
+_IN = """
+    SELECT uuid, state FROM host
+    WHERE NOT deleting AND ($1::uuid[] IS NULL OR cluster_uuid = ANY($1)) AND ($2::uuid IS NULL OR uuid = $2)
+"""
+_LISTING = Listing(
+    select="SELECT * FROM host",
+    columns={
+        "uuid": Column("uuid", "uuid"),
+        "name": Column("name", "text"),
+        "clusterUuid": Column("cluster_uuid", "uuid"),
+        "state": Column("state", "text"),
+        "createdAt": Column("created_at", "timestamptz"),
+    },
+    key=Column("uuid", "uuid"),
+    default_sort="createdAt",
+)
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a heartbeat found; `beats` counts those in a row since the host was lost."""
+
+    state: str
+    beats: int
+    cluster_uuid: UUID
+    deleting: bool
+    maintenance: bool
+    since_sync_seconds: float | None
+
+
+async def create(connection: Connection, uuid: UUID, request: CreateHost) -> HostInventory:
+    with creating(KIND, uuid):
+        row = await connection.fetchrow(
+            _INSERT,
+            uuid,
+            request.cluster_uuid,
+            request.name,
+            request.description,
+            request.tunnel_ip,
+            request.labels,
+        )
+    return _inventory(row)
+
+
+async def get(connection: Connection, uuid: UUID) -> HostInventory:
+    """Raises:
+    NotFound: there is none.
+    """
+    row = await connection.fetchrow(_GET, uuid)
+    if row is None:
+        raise NotFound.of(KIND, uuid)
+    return _inventory(row)
+
+
+async def find_locked(connection: Connection, uuid: UUID) -> HostInventory | None:
+    row = await connection.fetchrow(_LOCK, uuid)
+    return None if row is None else _inventory(row)
+
+
+async def find_cluster(connection: Connection, uuid: UUID) -> UUID | None:
+    cluster_uuid: UUID | None = await connection.fetchval(_CLUSTER, uuid)
+    return cluster_uuid
+
+
+async def query(connection: Connection, request: QueryHosts) -> Page[HostInventory]:
+    page = await list_page(connection, _LISTING, request, request.filters)
+    return Page(items=[_inventory(row) for row in page.rows], after=page.after)
+
+
+async def update(connection: Connection, request: UpdateHost) -> HostInventory:
+    row = await connection.fetchrow(
+        _UPDATE, request.uuid, request.name, request.description, request.labels, request.revision
+    )
+    return _inventory(await require_updated(connection, row, KIND, request.uuid, _REVISION, request.revision))
+
+
+async def set_maintenance(connection: Connection, uuid: UUID, maintenance: bool) -> HostInventory:
+    row = await connection.fetchrow(_SET_MAINTENANCE, uuid, maintenance)
+    if row is None:
+        raise NotFound.of(KIND, uuid)
+    return _inventory(row)
+
+
+async def mark_deleting(connection: Connection, uuid: UUID) -> None:
+    """From here on nothing is desired of it."""
+    await connection.execute(_MARK_DELETING, uuid)
+
+
+async def delete(connection: Connection, uuid: UUID) -> None:
+    """Remove the row, and with it its realizations."""
+    await connection.execute(_DELETE, uuid)
+
+
+async def record_hello(connection: Connection, uuid: UUID, hello: HostHello) -> None:
+    await connection.execute(
+        _HELLO,
+        uuid,
+        hello.session_id,
+        hello.version,
+        hello.capabilities,
+        [fact.model_dump(mode="json") for fact in hello.interfaces],
+        [fact.model_dump(mode="json") for fact in hello.health],
+    )
+
+
+async def record_beat(connection: Connection, uuid: UUID, session_id: UUID) -> Beat | None:
+    row = await connection.fetchrow(_BEAT, uuid, session_id)
+    if row is None:
+        return None
+    return Beat(row["state"], row["beats"], row["cluster_uuid"], row["deleting"], row["maintenance"], row["since_sync"])
+
+
+async def mark_connected(connection: Connection, uuid: UUID) -> None:
+    await connection.execute(_CONNECT, uuid)
+
+
+async def mark_synced(connection: Connection, uuid: UUID) -> None:
+    await connection.execute(_SYNCED, uuid)
+
+
+async def lose_silent(connection: Connection, silent_seconds: float) -> list[UUID]:
+    """Mark as disconnected whoever was silent for so long; return those."""
+    return [row["uuid"] for row in await connection.fetch(_LOSE_SILENT, silent_seconds)]
+
+
+async def reachable(
+    connection: Connection,
+    *,
+    cluster_uuids: list[UUID] | None = None,
+    host_uuid: UUID | None = None,
+    also_in_maintenance: bool = False,
+) -> list[UUID]:
+    """Hosts that are connected and may be given work."""
+    rows = await connection.fetch(_REACHABLE, cluster_uuids, host_uuid, also_in_maintenance)
+    return [row["uuid"] for row in rows]
+
+
+async def states(
+    connection: Connection, *, cluster_uuids: list[UUID] | None = None, host_uuid: UUID | None = None
+) -> dict[UUID, str]:
+    """State by host."""
+    return {row["uuid"]: row["state"] for row in await connection.fetch(_IN, cluster_uuids, host_uuid)}
+
+
+def _inventory(row: Any) -> HostInventory:
+    return HostInventory.model_validate(dict(row))

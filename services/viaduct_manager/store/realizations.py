@@ -1,0 +1,210 @@
+"""Realizations in Postgres: what each host should have of each L2 network, and what it is known to have.
+
+Every change of what is desired draws a new generation; it is that number which fences late and doubled messages.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from viaduct_common.messages.base import ErrorBody, Page
+from viaduct_common.messages.realization import QueryRealizations, RealizationInventory
+from viaduct_common.postgres.paging import Column, Listing, list_page
+from viaduct_common.postgres.pool import Connection
+from viaduct_manager.model.sync import Wanted
+
+# Which hosts must have an L2 network: those of a cluster with an attachment that is not on its way out. This one
+# function decides; everything else is to be cleaned.
+_DESIRE_ON_CLUSTER = """
+    INSERT INTO realization (l2_uuid, host_uuid, desired, generation, state)
+    SELECT $1, host.uuid, 'present', nextval('generation'),
+           CASE WHEN host.state = 'connected' AND NOT host.maintenance THEN 'realizing' ELSE 'pending' END
+    FROM host WHERE host.cluster_uuid = $2 AND NOT host.deleting
+    ON CONFLICT (host_uuid, l2_uuid) DO UPDATE
+        SET desired = 'present', generation = excluded.generation, state = excluded.state, error = NULL,
+            attempts = 0, retry_at = NULL, forced = false, since = now()
+        WHERE realization.desired = 'absent' OR realization.state IN ('pending', 'failed')
+    RETURNING host_uuid, generation, state
+"""
+_DESIRE_ON_HOST = """
+    INSERT INTO realization (l2_uuid, host_uuid, desired, generation, state)
+    SELECT attachment.l2_uuid, host.uuid, 'present', nextval('generation'), 'pending'
+    FROM host JOIN attachment USING (cluster_uuid)
+    WHERE host.uuid = $1 AND NOT host.deleting AND attachment.state IN ('attaching', 'attached', 'degraded')
+    ON CONFLICT DO NOTHING
+"""
+_UNDESIRE_ON_CLUSTER = """
+    UPDATE realization
+    SET desired = 'absent', generation = nextval('generation'), state = 'releasing', error = NULL, attempts = 0,
+        retry_at = NULL, forced = $3, since = now()
+    FROM host
+    WHERE realization.l2_uuid = $1 AND host.uuid = realization.host_uuid AND host.cluster_uuid = $2
+    RETURNING realization.host_uuid, realization.generation,
+              host.state = 'connected' AND NOT host.maintenance AS reachable
+"""
+_UNDESIRE_ON_HOST = """
+    UPDATE realization
+    SET desired = 'absent', generation = nextval('generation'), state = 'releasing', error = NULL, attempts = 0,
+        retry_at = NULL, forced = true, since = now()
+    WHERE host_uuid = $1
+"""
+_OBSERVE_PRESENT = """
+    UPDATE realization
+    SET state = 'realized', observed_generation = generation, error = NULL, attempts = 0, retry_at = NULL, since = now()
+    WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 AND desired = 'present'
+"""
+_OBSERVE_ABSENT = """
+    DELETE FROM realization WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 AND desired = 'absent'
+"""
+_OBSERVE_ALL_RELEASED = "DELETE FROM realization WHERE host_uuid = $1 AND desired = 'absent' AND generation <= $2"
+_FAILING = """
+    SELECT desired, attempts FROM realization WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 FOR UPDATE
+"""
+_OBSERVE_FAILURE = """
+    UPDATE realization
+    SET state = CASE desired WHEN 'present' THEN 'failed' ELSE 'releasing' END, error = $4, attempts = attempts + 1,
+        retry_at = now() + make_interval(secs => $5), since = now()
+    WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3
+"""
+_DUE = """
+    SELECT realization.l2_uuid, realization.host_uuid
+    FROM realization JOIN host ON host.uuid = realization.host_uuid
+    WHERE realization.retry_at <= now() AND host.state = 'connected' AND NOT host.maintenance AND NOT host.deleting
+    ORDER BY realization.retry_at LIMIT 256
+    FOR UPDATE OF realization SKIP LOCKED
+"""
+_RENEW = """
+    UPDATE realization
+    SET generation = nextval('generation'), state = CASE desired WHEN 'present' THEN 'realizing' ELSE 'releasing' END,
+        retry_at = NULL, since = now()
+    WHERE host_uuid = $1 AND l2_uuid = $2
+    RETURNING l2_uuid, host_uuid, desired, generation, forced
+"""
+_OF_HOST = """
+    SELECT l2_uuid, generation, desired, state, extract(epoch FROM now() - since)::float8 AS age_seconds
+    FROM realization WHERE host_uuid = $1
+"""
+_START_SYNC = """
+    UPDATE realization SET state = 'realizing', retry_at = NULL, since = now()
+    WHERE host_uuid = $1 AND desired = 'present' AND state <> 'realized'
+"""
+_IS_DEGRADED = """
+    SELECT EXISTS (
+        SELECT FROM realization JOIN host ON host.uuid = realization.host_uuid
+        WHERE realization.l2_uuid = $1 AND host.cluster_uuid = $2 AND realization.state = 'failed')
+"""
+_LISTING = Listing(
+    select="SELECT *, l2_uuid AS l2_network_uuid FROM realization",
+    columns={
+        "l2NetworkUuid": Column("l2_uuid", "uuid"),
+        "hostUuid": Column("host_uuid", "uuid"),
+        "state": Column("state", "text"),
+        "since": Column("since", "timestamptz"),
+    },
+    key=Column("(host_uuid::text || l2_uuid::text)", "text"),
+    default_sort="hostUuid",
+)
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """What a host was told to do with one network. `reachable`: it is to be told now, not when it returns."""
+
+    l2_uuid: UUID
+    host_uuid: UUID
+    desired: str
+    generation: int
+    reachable: bool = True
+    forced: bool = False
+
+
+async def desire_on_cluster(connection: Connection, l2_uuid: UUID, cluster_uuid: UUID) -> list[Ordered]:
+    """Want the network on every host of the cluster; return the hosts where that is news."""
+    rows = await connection.fetch(_DESIRE_ON_CLUSTER, l2_uuid, cluster_uuid)
+    return [
+        Ordered(l2_uuid, row["host_uuid"], "present", row["generation"], row["state"] == "realizing") for row in rows
+    ]
+
+
+async def desire_on_host(connection: Connection, host_uuid: UUID) -> None:
+    """Want on the host what its cluster has; it is told by the sync that follows."""
+    await connection.execute(_DESIRE_ON_HOST, host_uuid)
+
+
+async def undesire_on_cluster(
+    connection: Connection, l2_uuid: UUID, cluster_uuid: UUID, *, forced: bool = False
+) -> list[Ordered]:
+    """Want the network gone from every host of the cluster; a host that is away is remembered until it has released."""
+    rows = await connection.fetch(_UNDESIRE_ON_CLUSTER, l2_uuid, cluster_uuid, forced)
+    return [Ordered(l2_uuid, row["host_uuid"], "absent", row["generation"], row["reachable"], forced) for row in rows]
+
+
+async def undesire_on_host(connection: Connection, host_uuid: UUID) -> None:
+    await connection.execute(_UNDESIRE_ON_HOST, host_uuid)
+
+
+async def observe_done(connection: Connection, host_uuid: UUID, l2_uuid: UUID, generation: int) -> None:
+    """The host did what this generation asked. An older generation's news changes nothing."""
+    await connection.execute(_OBSERVE_PRESENT, host_uuid, l2_uuid, generation)
+    await connection.execute(_OBSERVE_ABSENT, host_uuid, l2_uuid, generation)
+
+
+async def observe_released_up_to(connection: Connection, host_uuid: UUID, generation: int) -> None:
+    """A full sync of this generation was done: whatever was to be gone by then is gone."""
+    await connection.execute(_OBSERVE_ALL_RELEASED, host_uuid, generation)
+
+
+async def find_failing(
+    connection: Connection, host_uuid: UUID, l2_uuid: UUID, generation: int
+) -> tuple[str, int] | None:
+    """(desired, attempts) of the row that this failure is about; None for an outdated one."""
+    row = await connection.fetchrow(_FAILING, host_uuid, l2_uuid, generation)
+    return None if row is None else (row["desired"], row["attempts"])
+
+
+async def observe_failure(
+    connection: Connection,
+    host_uuid: UUID,
+    l2_uuid: UUID,
+    generation: int,
+    error: ErrorBody,
+    retry_after_seconds: float | None,
+) -> None:
+    await connection.execute(
+        _OBSERVE_FAILURE, host_uuid, l2_uuid, generation, error.model_dump(mode="json"), retry_after_seconds
+    )
+
+
+async def renew_due(connection: Connection) -> list[Ordered]:
+    """Order again what failed and whose time has come."""
+    renewed = []
+    for row in await connection.fetch(_DUE):
+        fresh = await connection.fetchrow(_RENEW, row["host_uuid"], row["l2_uuid"])
+        renewed.append(
+            Ordered(fresh["l2_uuid"], fresh["host_uuid"], fresh["desired"], fresh["generation"], forced=fresh["forced"])
+        )
+    return renewed
+
+
+async def of_host(connection: Connection, host_uuid: UUID) -> list[Wanted]:
+    rows = await connection.fetch(_OF_HOST, host_uuid)
+    return [Wanted(row["l2_uuid"], row["generation"], row["desired"], row["state"], row["age_seconds"]) for row in rows]
+
+
+async def start_sync(connection: Connection, host_uuid: UUID) -> None:
+    """All that the host is not known to have is on its way to it."""
+    await connection.execute(_START_SYNC, host_uuid)
+
+
+async def is_degraded(connection: Connection, l2_uuid: UUID, cluster_uuid: UUID) -> bool:
+    degraded: bool = await connection.fetchval(_IS_DEGRADED, l2_uuid, cluster_uuid)
+    return degraded
+
+
+async def query(connection: Connection, request: QueryRealizations) -> Page[RealizationInventory]:
+    page = await list_page(connection, _LISTING, request, request.filters)
+    return Page(items=[_inventory(row) for row in page.rows], after=page.after)
+
+
+def _inventory(row: Any) -> RealizationInventory:
+    return RealizationInventory.model_validate(dict(row))

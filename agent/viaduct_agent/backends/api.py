@@ -8,8 +8,10 @@ from viaduct_agent.links.host import Checked, HostLinks
 from viaduct_common.errors import UnsupportedType
 from viaduct_common.messages.agent import L2Desired
 from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.plugins import registry
 
 GROUP = "viaduct.l2_backends"
+KVM = "KVM"
 Action = Literal["realize", "release"]
 
 
@@ -66,22 +68,22 @@ class L2Backend(Protocol):
 
 
 class Registry:
-    """Backends by (L2 type, hypervisor type), immutable once built."""
+    """Backends by (L2 type, hypervisor type), immutable once built.
 
-    def __init__(self, backend_types: Iterable[type[L2Backend]], links: HostLinks, hypervisor_type: str) -> None:
-        """Raises `ValueError` for two backends with one key: which of them would serve is not left to chance."""
+    Raises:
+        PluginError: two backends have one key; which of them would serve is not left to chance.
+    """
+
+    def __init__(self, backend_types: Iterable[type[L2Backend]], links: HostLinks, hypervisor_type: str = KVM) -> None:
+        found = registry(tuple(backend_types), lambda kind: (kind.l2_type, kind.hypervisor_type))
         self._hypervisor_type = hypervisor_type
-        self._backends: dict[tuple[str, str], L2Backend] = {}
-        for backend_type in backend_types:
-            key = (backend_type.l2_type, backend_type.hypervisor_type)
-            if key in self._backends:
-                names = f"{_name(type(self._backends[key]))} and {_name(backend_type)}"
-                raise ValueError(f"two backends for {key[0]} on {key[1]}: {names}")
-            self._backends[key] = backend_type(links)
+        self._backends: dict[str, L2Backend] = {
+            l2_type: kind(links) for (l2_type, hypervisor), kind in found.items() if hypervisor == hypervisor_type
+        }
 
     def get(self, l2_type: str) -> L2Backend:
         """Raises `UnsupportedType`."""
-        backend = self._backends.get((l2_type, self._hypervisor_type))
+        backend = self._backends.get(l2_type)
         if backend is None:
             text = f"no backend for {l2_type} on {self._hypervisor_type}"
             raise UnsupportedType(text, l2Type=l2_type, hypervisorType=self._hypervisor_type)
@@ -89,8 +91,4 @@ class Registry:
 
     @property
     def l2_types(self) -> list[str]:
-        return sorted(l2 for l2, hypervisor in self._backends if hypervisor == self._hypervisor_type)
-
-
-def _name(backend_type: type) -> str:
-    return f"{backend_type.__module__}:{backend_type.__qualname__}"
+        return sorted(self._backends)

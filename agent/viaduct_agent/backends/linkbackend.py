@@ -5,7 +5,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import ValidationError
 
-from viaduct_agent.backends.api import Action, L2OnHost
+from viaduct_agent.backends.api import KVM, Action, L2OnHost
 from viaduct_agent.links.host import Checked, HostLinks
 from viaduct_agent.links.model import BRIDGE, Desired, Link
 from viaduct_common.errors import InvalidRequest
@@ -18,7 +18,7 @@ class LinkBackend(ABC):
     """An L2 network that is nothing but links on this host."""
 
     l2_type: ClassVar[str]
-    hypervisor_type: ClassVar[str] = "KVM"
+    hypervisor_type: ClassVar[str] = KVM
 
     def __init__(self, links: HostLinks) -> None:
         self._links = links

@@ -11,46 +11,33 @@ import os
 import random
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, TypeVar, TypeVarTuple, Unpack
+from typing import Self, TypeVar, TypeVarTuple, Unpack
 
 from pyroute2 import netns as pyroute2_netns
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from viaduct_agent.links import parse
-from viaduct_agent.links.model import BRIDGE, VLAN, AddLink, DelLink, Link, Links, SetLink, Step
+from viaduct_agent.links import parse, requests
+from viaduct_agent.links.model import BRIDGE, AddLink, DelLink, Link, Links, SetLink, Step
+from viaduct_agent.links.requests import KernelError, LinkRequest
 from viaduct_common.errors import BackendFailed
 from viaduct_common.naming import MAX_NAME
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 _NETLINK_ROUTE = 0
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_GETADDR = 16, 17, 18, 22
-_REQUEST, _ACK, _DUMP, _CREATE_EXCL = 0x1, 0x4, 0x300, 0x400 | 0x200
 _SOL_NETLINK, _EXT_ACK, _STRICT_CHECK = 270, 11, 12
 _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 _DATAGRAM_BYTES = 256 * 1024
 _ANSWER_SECONDS = 30.0  # the kernel answers inside sendmsg; a socket that says nothing for so long is broken
-_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS: half of each answer otherwise
 _IFF_UP = 1
 _DUMP_ATTEMPTS = 5
 # Far above what the kernel gives out (it counts from 1), far below the end of its 31 bits.
 _FIRST_INDEX, _LAST_INDEX = 0x4000_0000, 0x7000_0000
-
-
-class KernelError(OSError):
-    """The kernel's refusal: errno, and its own words (NETLINK_EXT_ACK) when it has some.
-
-    `position` is that of the refused request among those sent together.
-    """
-
-    def __init__(self, code: int, text: str, position: int = 0) -> None:
-        super().__init__(code, text)
-        self.position = position
 
 
 class Netlink:
@@ -126,11 +113,8 @@ class Netlink:
         return list(found.values())
 
     def _get_link(self, *, name: str | None = None, index: int = 0) -> list[parse.RawLink]:
-        attributes: list[tuple[str, Any]] = [("IFLA_EXT_MASK", _SKIP_STATS)]
-        if name is not None:
-            attributes.append(("IFLA_IFNAME", name))
         try:
-            answers = self._ask(_encode(_RTM_GETLINK, 0, index=index, attributes=attributes))
+            answers = self._ask(_encode(requests.get(name, index)))
         except KernelError as exc:
             if exc.errno == errno.ENODEV:
                 return []
@@ -138,16 +122,12 @@ class Netlink:
         return [parse.parse_link(answer.body) for answer in answers]
 
     def _dump_links(self, master: int = 0) -> list[parse.RawLink]:
-        attributes: list[tuple[str, Any]] = [("IFLA_EXT_MASK", _SKIP_STATS)]
-        if master:
-            attributes.append(("IFLA_MASTER", master))
-        found = [parse.parse_link(body) for body in self._dump(_encode(_RTM_GETLINK, _DUMP, attributes=attributes))]
+        found = [parse.parse_link(body) for body in self._dump(_encode(requests.dump(master)))]
         # Filters of dumps are ignored by old kernels: filter again.
         return [item for item in found if not master or item.master_index == master]
 
     def _addresses(self, index: int) -> tuple[str, ...]:
-        request = struct.pack("=IHHIIBBBBi", 24, _RTM_GETADDR, _REQUEST | _DUMP, 0, 0, 0, 0, 0, 0, index)
-        found = [parse.parse_address(body) for body in self._dump(bytearray(request))]
+        found = [parse.parse_address(body) for body in self._dump(requests.dump_addresses(index))]
         return tuple(sorted(item[1] for item in found if item is not None and item[0] == index))
 
     def _dump(self, request: bytearray) -> list[bytes]:
@@ -165,9 +145,9 @@ class Netlink:
                 indexes[link.name] = link.index
                 return AddLink(link)
             case SetLink():
-                self._ask(*_change(step, indexes))
+                self._ask(*map(_encode, requests.change(step, indexes)))
             case DelLink(link):
-                self._ask(_encode(_RTM_DELLINK, _ACK, index=link.index))
+                self._ask(_encode(requests.deletion(link.index)))
                 indexes.pop(link.name, None)
         return step
 
@@ -180,21 +160,21 @@ class Netlink:
 
     def _create(self, link: Link, indexes: MutableMapping[str, int]) -> None:
         try:
-            self._ask(*_creation(link, indexes))
+            self._ask(*map(_encode, requests.creation(link, indexes)))
         except KernelError as exc:
             if exc.position > 0:  # made but not marked: nobody would ever take it away
-                self._ask(_encode(_RTM_DELLINK, _ACK, index=link.index))
+                self._ask(_encode(requests.deletion(link.index)))
             raise
 
-    def _ask(self, *requests: bytearray) -> list[parse.Message]:
+    def _ask(self, *encoded: bytearray) -> list[parse.Message]:
         """Send the requests in one system call, return what answers them; raise the first refusal."""
         assert self._socket is not None
         waiting: dict[int, int] = {}  # sequence number -> position
-        for position, request in enumerate(requests):
+        for position, request in enumerate(encoded):
             self._sequence = (self._sequence + 1) & 0xFFFFFFFF
             struct.pack_into("=I", request, 8, self._sequence)
             waiting[self._sequence] = position
-        self._socket.send(b"".join(requests))
+        self._socket.send(b"".join(encoded))
         answers: list[parse.Message] = []
         refusal: KernelError | None = None
         while waiting:
@@ -215,81 +195,16 @@ class Netlink:
         return answers
 
 
-def _creation(link: Link, indexes: MutableMapping[str, int]) -> Iterator[bytearray]:
-    """Two messages in one send: the creation, and the mark, which the kernel ignores at creation.
-
-    Both name the index that we chose. If the name is taken the creation fails (EEXIST) and so does the mark (ENODEV);
-    by name it would have marked the stranger.
-    """
-    mtu = link.mtu
-    data: list[tuple[str, Any]] = []
-    if link.kind == BRIDGE:
-        # A bridge follows the MTU of its ports until its own was *changed* once (net/bridge/br_device.c,
-        # br_change_mtu; the creation does not count, nor does setting what it is): create it with another.
-        mtu += -1 if mtu > 1000 else 1
-        data = [("IFLA_BR_FORWARD_DELAY", link.forward_delay or 0), ("IFLA_BR_STP_STATE", int(bool(link.stp)))]
-    elif link.kind == VLAN:
-        data = [("IFLA_VLAN_ID", link.vlan_id)]
-    attributes: list[tuple[str, Any]] = [("IFLA_IFNAME", link.name), ("IFLA_MTU", mtu)]
-    if link.mac:
-        attributes.append(("IFLA_ADDRESS", link.mac))
-    if link.parent:
-        attributes.append(("IFLA_LINK", _index(link.parent, indexes)))
-    if link.master:
-        attributes.append(("IFLA_MASTER", _index(link.master, indexes)))
-    attributes.append(("IFLA_LINKINFO", _info(link.kind, data)))
-    yield _encode(_RTM_NEWLINK, _ACK | _CREATE_EXCL, index=link.index, up=link.up or None, attributes=attributes)
-    mark: list[tuple[str, Any]] = [("IFLA_IFALIAS", link.alias or "")]
-    if mtu != link.mtu:
-        mark.append(("IFLA_MTU", link.mtu))
-    yield _encode(_RTM_NEWLINK, _ACK, index=link.index, attributes=mark)
-
-
-def _change(step: SetLink, indexes: MutableMapping[str, int]) -> Iterator[bytearray]:
-    link, changed, index = step.after, step.changed, step.before.index
-    if "stp" in changed:  # alone and first: while STP is on, the kernel takes no forward delay of 0
-        info = _info(link.kind, [("IFLA_BR_STP_STATE", int(bool(link.stp)))])
-        yield _encode(_RTM_NEWLINK, _ACK, index=index, attributes=[("IFLA_LINKINFO", info)])
-    if "forward_delay" in changed:
-        info = _info(link.kind, [("IFLA_BR_FORWARD_DELAY", link.forward_delay or 0)])
-        yield _encode(_RTM_NEWLINK, _ACK, index=index, attributes=[("IFLA_LINKINFO", info)])
-    attributes: list[tuple[str, Any]] = []
-    if "mac" in changed:
-        attributes.append(("IFLA_ADDRESS", link.mac))
-    if "mtu" in changed:
-        attributes.append(("IFLA_MTU", link.mtu))
-    if "alias" in changed:
-        attributes.append(("IFLA_IFALIAS", link.alias or ""))
-    if "master" in changed:
-        attributes.append(("IFLA_MASTER", _index(link.master, indexes) if link.master else 0))
-    up = link.up if "up" in changed else None
-    if attributes or up is not None:
-        yield _encode(_RTM_NEWLINK, _ACK, index=index, up=up, attributes=attributes)
-
-
-def _encode(
-    kind: int, flags: int, *, index: int = 0, up: bool | None = None, attributes: list[tuple[str, Any]] | None = None
-) -> bytearray:
+def _encode(request: LinkRequest) -> bytearray:
     message = ifinfmsg()
-    message["index"] = index
-    message["flags"] = _IFF_UP if up else 0
-    message["change"] = 0 if up is None else _IFF_UP
-    message["attrs"] = attributes or []
-    message["header"]["type"] = kind
-    message["header"]["flags"] = _REQUEST | flags
+    message["index"] = request.index
+    message["flags"] = _IFF_UP if request.up else 0
+    message["change"] = 0 if request.up is None else _IFF_UP
+    message["attrs"] = list(request.attributes)
+    message["header"]["type"] = request.kind
+    message["header"]["flags"] = request.flags
     message.encode()
     return bytearray(message.data)
-
-
-def _info(kind: str | None, data: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {"attrs": [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", {"attrs": data})]}
-
-
-def _index(name: str, indexes: MutableMapping[str, int]) -> int:
-    index = indexes.get(name, 0)
-    if not index:
-        raise KernelError(errno.ENODEV, f"{name} is not there")
-    return index
 
 
 def _open_socket(groups: int) -> socket.socket:

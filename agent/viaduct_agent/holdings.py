@@ -1,0 +1,113 @@
+"""What this host holds, and the newest generation seen of each network. No database: marks in the kernel, read at
+start, and what was commanded since."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from viaduct_agent.backends.api import L2OnHost
+from viaduct_agent.links.model import Links
+from viaduct_common.digest import holdings_digest
+from viaduct_common.messages.agent import Held
+
+_TOMBSTONES = 10_000  # of networks no longer held; a command older than ten thousand others will not come any more
+_UNPROVEN = -1  # no manager ever has this generation, so the digest cannot match
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One network here. `want` is None when only its marks are known (after a restart): what it should be is not.
+
+    `broken`: the last repair failed, the host does not have it as it should.
+    """
+
+    generation: int
+    want: L2OnHost | None = None
+    broken: bool = False
+
+
+class Holdings:
+    """Networks by uuid, and fences: an older generation never overwrites a newer one."""
+
+    def __init__(self) -> None:
+        self._held: dict[UUID, Holding] = {}
+        self._fences: OrderedDict[UUID, int] = OrderedDict()
+
+    def adopt(self, links: Links) -> None:
+        """Take over what the marks say. It counts as held, but not as proven: a sync is due, see `digest`."""
+        for link in links.values():
+            if link.owner is not None:
+                generation = max(link.generation or 0, self._fences.get(link.owner, 0))
+                self._held[link.owner] = Holding(generation)
+                self._fences[link.owner] = generation
+
+    def get(self, uuid: UUID) -> Holding | None:
+        return self._held.get(uuid)
+
+    def fence(self, uuid: UUID) -> int | None:
+        """The newest generation commanded, realised or released; None for a network never heard of."""
+        return self._fences.get(uuid)
+
+    def fences(self) -> Mapping[UUID, int]:
+        """A copy of all of them, to tell later what changed meanwhile."""
+        return dict(self._fences)
+
+    def admit(self, uuid: UUID, generation: int) -> bool:
+        """Whether a command of this generation may be applied; if so, nothing older may from now on."""
+        newest = self._fences.get(uuid)
+        if newest is not None and generation < newest:
+            return False
+        self._fences[uuid] = generation
+        self._fences.move_to_end(uuid)
+        self._prune()
+        return True
+
+    def realized(self, want: L2OnHost) -> None:
+        self._held[want.network.uuid] = Holding(want.generation, want)
+
+    def not_realized(self, uuid: UUID) -> None:
+        """A realize failed: whatever the host has of it is not what it should have."""
+        self._held.pop(uuid, None)
+
+    def released(self, uuid: UUID) -> None:
+        self._held.pop(uuid, None)
+
+    def mark_broken(self, uuid: UUID, broken: bool) -> None:
+        holding = self._held.get(uuid)
+        if holding is not None:
+            self._held[uuid] = replace(holding, broken=broken)
+
+    def held(self) -> list[Held]:
+        """What is here, leftovers of a former process included."""
+        return [
+            Held(l2_network_uuid=uuid, generation=holding.generation)
+            for uuid, holding in self._held.items()
+            if not holding.broken
+        ]
+
+    def digest(self) -> str:
+        """Equal to the manager's only when everything here is as it should be.
+
+        Networks known by their marks alone are told with an impossible generation: what they should be is unknown
+        until the sync that the difference brings, so drift that came while no agent ran is found, and so are leftovers.
+        """
+        return holdings_digest(
+            (uuid, _UNPROVEN if holding.want is None else holding.generation)
+            for uuid, holding in self._held.items()
+            if not holding.broken
+        )
+
+    def watched(self) -> dict[UUID, L2OnHost]:
+        """Networks whose wanted state is known, broken ones included."""
+        return {uuid: holding.want for uuid, holding in self._held.items() if holding.want is not None}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def _prune(self) -> None:
+        excess = len(self._fences) - len(self._held) - _TOMBSTONES
+        if excess <= 0:
+            return
+        for uuid in [uuid for uuid in self._fences if uuid not in self._held][:excess]:
+            del self._fences[uuid]

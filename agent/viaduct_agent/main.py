@@ -1,0 +1,160 @@
+"""Wiring of the agent, and nothing else."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+
+from viaduct_agent.backends.api import GROUP, Registry
+from viaduct_agent.dispatch import Dispatcher
+from viaduct_agent.drift import DriftGuard
+from viaduct_agent.health import health_facts
+from viaduct_agent.holdings import Holdings
+from viaduct_agent.lanes import Lanes
+from viaduct_agent.links.host import HostLinks
+from viaduct_agent.links.netlink import Netlink
+from viaduct_agent.links.watch import link_changes
+from viaduct_agent.notify import Notifier
+from viaduct_agent.session import Session
+from viaduct_agent.settings import AgentSettings, BadSettings, load_settings
+from viaduct_common import topology
+from viaduct_common.bus import Bus, Outgoing
+from viaduct_common.messages.agent import Completion
+from viaduct_common.messages.base import Report
+from viaduct_common.plugins import PluginError, load_plugins
+from viaduct_common.process import stop_signals
+from viaduct_common.telemetry import HealthServer, configure_logging
+
+log = structlog.get_logger()
+STOP_SECONDS = 30.0
+_STATUS_SECONDS = 10.0
+_ALIVE_SECONDS = 5.0
+BAD_SETTINGS_EXIT = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="viaduct-agent", description="Builds this host's networks for Viaduct.")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the settings, a TOML file")
+    parser.add_argument("--version", action="version", version=f"viaduct-agent {version('viaduct')}")
+    options = parser.parse_args(arguments)
+    try:
+        settings = load_settings(options.config)
+        password = settings.password()
+        configure_logging("agent", settings.log_format)
+        asyncio.run(run(settings, password))
+    except (BadSettings, PluginError) as exc:
+        print(f"viaduct-agent: {exc}", file=sys.stderr)
+        return BAD_SETTINGS_EXIT
+    return 0
+
+
+async def run(settings: AgentSettings, password: str) -> None:
+    """Until SIGTERM. The networks stay up; what is not finished within 30 s goes back to the queue.
+
+    The broker need not be there: READY says that the kernel was read, and commands are taken when they can be.
+    """
+    host = settings.host_uuid
+    notifier = Notifier(os.environ)
+    holdings, lanes = Holdings(), Lanes()
+    bus = Bus(settings.amqp_url, name=f"agent/{host}", username=settings.broker_user, password=password)
+    async with contextlib.AsyncExitStack() as stack:
+        stop = await stack.enter_async_context(stop_signals())
+        netlink = await stack.enter_async_context(Netlink())
+        links = HostLinks(netlink)
+        backends = Registry(load_plugins(GROUP), links)
+        holdings.adopt(await links.observe())
+        session = Session(
+            host,
+            version=version("viaduct"),
+            capabilities=backends.l2_types,
+            holdings=holdings,
+            send=_sender(bus, settings, topology.report_key(host)),
+            observe=links.observe,
+            health=health_facts,
+            heartbeat_seconds=settings.heartbeat_seconds,
+        )
+        dispatcher = Dispatcher(
+            host,
+            backends=backends,
+            links=links,
+            holdings=holdings,
+            lanes=lanes,
+            send=_completion_sender(bus, settings),
+            interface_map=settings.interface_map,
+        )
+        guard = DriftGuard(backends, holdings, lanes, session.drift)
+        stack.enter_context(HealthServer(settings.metrics_listen, lambda: bus.connected))
+        await stack.enter_async_context(bus)
+        bus.on_connect(session.on_connect)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(session.run()),
+                tasks.create_task(guard.run(link_changes(netlink))),
+                tasks.create_task(_tell_systemd(notifier, netlink, bus, holdings)),
+            ]
+            queue = topology.agent_queue(host)
+            async with bus.consume(queue, dispatcher.handle, grace_seconds=STOP_SECONDS):
+                notifier.send(ready="1", status=_status(bus, holdings))
+                log.info("agent_started", host_uuid=str(host), held=len(holdings), l2_types=backends.l2_types)
+                await stop.wait()
+                notifier.send(stopping="1", status="finishing what was started")
+                log.info("agent_stopping")
+            for task in background:
+                task.cancel()
+
+
+async def _tell_systemd(notifier: Notifier, netlink: Netlink, bus: Bus, holdings: Holdings) -> None:
+    """The watchdog is fed only when both the loop and the netlink socket answer: a stuck agent is restarted."""
+    watchdog = notifier.watchdog_seconds
+    while True:
+        await asyncio.sleep(watchdog or _STATUS_SECONDS)
+        notifier.send(status=_status(bus, holdings))
+        if watchdog is None:
+            continue
+        try:
+            async with asyncio.timeout(_ALIVE_SECONDS):
+                await netlink.observe(["lo"])
+        except Exception:
+            log.exception("watchdog_not_fed")
+            continue
+        notifier.send(watchdog="1")
+
+
+def _status(bus: Bus, holdings: Holdings) -> str:
+    return f"{len(holdings)} networks held, broker {'ok' if bus.connected else 'away'}"
+
+
+def _sender(bus: Bus, settings: AgentSettings, key: str) -> Callable[[Report], Awaitable[None]]:
+    async def send(report: Report) -> None:
+        await bus.publish(_outgoing(settings, key, report))
+
+    return send
+
+
+def _completion_sender(bus: Bus, settings: AgentSettings) -> Callable[[Completion], Awaitable[None]]:
+    async def send(completion: Completion) -> None:
+        key = topology.completion_key(settings.host_uuid)
+        await bus.publish(_outgoing(settings, key, completion, str(completion.command_id)))
+
+    return send
+
+
+def _outgoing(settings: AgentSettings, key: str, report: Report, correlation_id: str | None = None) -> Outgoing:
+    return Outgoing(
+        exchange=topology.AGENTS,
+        routing_key=key,
+        type=report.message_type,
+        body=report.to_json(),
+        correlation_id=correlation_id,
+        user_id=settings.broker_user,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What the agent says on its own: hello at start and after each reconnect, heartbeats, drift."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from uuid import UUID, uuid4
+
+import structlog
+
+from viaduct_agent.holdings import Holdings
+from viaduct_agent.links.model import BRIDGE, Link, Links
+from viaduct_common.bus.failures import BusError
+from viaduct_common.messages.agent import HealthFact, HostDrift, HostHeartbeat, HostHello, InterfaceFact
+from viaduct_common.messages.base import ErrorBody, Report
+from viaduct_common.messages.l2 import Difference
+
+log = structlog.get_logger()
+_MOST_INTERFACES = 1000  # some 200 bytes each; a message may have a MiB, and a host thousands of taps
+
+SendReport = Callable[[Report], Awaitable[None]]
+
+
+class Session:
+    """One run of the agent; the manager tells runs apart by `session_id`.
+
+    It takes its facts from callables, and shares no lock with the work: a heartbeat never waits for a command.
+    """
+
+    def __init__(
+        self,
+        host_uuid: UUID,
+        *,
+        version: str,
+        capabilities: list[str],
+        holdings: Holdings,
+        send: SendReport,
+        observe: Callable[[], Awaitable[Links]],
+        health: Callable[[], Awaitable[list[HealthFact]]],
+        heartbeat_seconds: float,
+    ) -> None:
+        self.session_id = uuid4()
+        self._host_uuid = host_uuid
+        self._version = version
+        self._capabilities = capabilities
+        self._holdings = holdings
+        self._send = send
+        self._observe = observe
+        self._health = health
+        self._heartbeat_seconds = heartbeat_seconds
+        self._sequence = 0
+        self._hello_due = asyncio.Event()
+        self._hello_due.set()
+
+    async def on_connect(self) -> None:
+        """The connection is new: the manager may have missed anything, so hello again."""
+        self._hello_due.set()
+
+    async def run(self) -> None:
+        """For ever. What cannot be sent is not kept: the next heartbeat tells newer things."""
+        while True:
+            try:
+                if self._hello_due.is_set():
+                    self._hello_due.clear()
+                    await self._send(await self._hello())
+                await self._send(self._heartbeat())
+            except BusError as exc:
+                self._hello_due.set()
+                log.warning("report_not_sent", reason=str(exc))
+                await asyncio.sleep(min(1.0, self._heartbeat_seconds))
+                continue
+            try:
+                await asyncio.wait_for(self._hello_due.wait(), self._heartbeat_seconds)
+            except TimeoutError:
+                continue
+
+    async def drift(self, uuid: UUID, generation: int, found: list[Difference], error: ErrorBody | None) -> None:
+        """Tell the manager; if it cannot be told, the digest tells what is still wrong."""
+        report = HostDrift(
+            host_uuid=self._host_uuid,
+            session_id=self.session_id,
+            l2_network_uuid=uuid,
+            generation=generation,
+            differences=found,
+            repaired=error is None,
+            error=error,
+        )
+        try:
+            await self._send(report)
+        except BusError as exc:
+            log.warning("report_not_sent", reason=str(exc), l2_uuid=str(uuid))
+
+    def _heartbeat(self) -> HostHeartbeat:
+        self._sequence += 1
+        return HostHeartbeat(
+            host_uuid=self._host_uuid,
+            session_id=self.session_id,
+            sequence=self._sequence,
+            digest=self._holdings.digest(),
+            held=len(self._holdings),
+        )
+
+    async def _hello(self) -> HostHello:
+        links = await self._observe()
+        facts = sorted(links.values(), key=lambda link: _rank(link, links))[:_MOST_INTERFACES]
+        return HostHello(
+            host_uuid=self._host_uuid,
+            session_id=self.session_id,
+            version=self._version,
+            capabilities=self._capabilities,
+            interfaces=[_fact(link) for link in facts],
+            health=await self._health(),
+            holds=self._holdings.held(),
+        )
+
+
+def _rank(link: Link, links: Links) -> tuple[int, int]:
+    """What could be an uplink first, ours next, the ports of bridges (VM taps) last."""
+    if link.owner is not None:
+        return 1, link.index
+    master = None if link.master is None else links.get(link.master)
+    is_port = link.kind is not None and master is not None and master.kind == BRIDGE
+    return (2 if is_port else 0), link.index
+
+
+def _fact(link: Link) -> InterfaceFact:
+    return InterfaceFact(
+        name=link.name, kind=link.kind, mac=link.mac, mtu=link.mtu, up=link.up, master=link.master, owner=link.owner
+    )

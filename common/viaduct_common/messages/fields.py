@@ -38,6 +38,8 @@ def _interface_name(name: str) -> str:
 def _no_prefix(value: Any) -> Any:
     if isinstance(value, int):  # ipaddress would take 1 for 0.0.0.1
         raise ValueError("an address is text, such as '192.168.0.10'")
+    if isinstance(value, str) and "%" in value:  # ipaddress takes 'fe80::1%eth0'; Postgres and our ranges do not
+        raise ValueError("an address has no zone index here")
     return value
 
 

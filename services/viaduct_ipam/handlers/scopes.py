@@ -1,0 +1,56 @@
+"""`scope.*`: the L3 networks that the manager makes known."""
+
+from viaduct_common.errors import Conflict, InUse, NotFound
+from viaduct_common.messages.ipam import DeleteScope, RegisterScope, ScopeInventory
+from viaduct_ipam.handlers.inventories import scope_inventory
+from viaduct_ipam.store.api import Store
+
+
+async def register_scope(request: RegisterScope, store: Store) -> ScopeInventory:
+    """A repeated registration changes nothing, but for a strategy that it names.
+
+    Raises:
+        Conflict: the L3 network is known on another L2 network or in another zone.
+    """
+    l3 = request.l3_network_uuid
+    if not await store.add_scope(l3, request.l2_network_uuid, request.zone_uuid, request.strategy):
+        locked = await store.lock_scope(l3)
+        if locked is None:
+            raise Conflict("the L3 network was deleted at this moment", l3NetworkUuid=str(l3))
+        there = locked.scope
+        if (there.l2_network_uuid, there.zone_uuid) != (request.l2_network_uuid, request.zone_uuid):
+            raise Conflict(
+                f"L3 network {l3} is known on another L2 network or in another zone",
+                l3NetworkUuid=str(l3),
+                l2NetworkUuid=str(there.l2_network_uuid),
+                zoneUuid=str(there.zone_uuid),
+            )
+        if "strategy" in request.model_fields_set and there.strategy != request.strategy:
+            await locked.set_strategy(request.strategy)
+    scope = await store.find_scope(l3)
+    if scope is None:
+        raise NotFound.of("L3 network", l3)
+    return scope_inventory(scope)
+
+
+async def delete_scope(request: DeleteScope, store: Store) -> ScopeInventory | None:
+    """One that is gone already is no error.
+
+    Raises:
+        InUse: an address of it is allocated.
+    """
+    locked = await store.lock_scope(request.l3_network_uuid)
+    if locked is None:
+        return None
+    ranges = await store.ranges_of(request.l3_network_uuid)
+    used = sum(one.used_count for one in ranges)
+    if used:
+        raise InUse(
+            f"{used} addresses of L3 network {request.l3_network_uuid} are in use",
+            l3NetworkUuid=str(request.l3_network_uuid),
+            used=used,
+        )
+    await locked.remove()
+    inventory = scope_inventory(locked.scope)
+    await store.announce("scope.deleted", inventory)
+    return inventory

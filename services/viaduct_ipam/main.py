@@ -1,0 +1,85 @@
+"""The IPAM service's process: wiring only."""
+
+import asyncio
+import random
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from viaduct_common import topology
+from viaduct_common.bus import Bus, Outgoing, RequestContext, RequestServer
+from viaduct_common.messages.registry import IPAM_REQUESTS
+from viaduct_common.postgres.idempotency import Handler, IdempotentExecutor, purge_answers
+from viaduct_common.postgres.migrations import migrate
+from viaduct_common.postgres.outbox import OutboxRelay
+from viaduct_common.postgres.pool import Connection, Pool, open_pool
+from viaduct_common.process import stop_signals
+from viaduct_common.telemetry import HealthServer, configure_logging
+from viaduct_ipam.handlers import table
+from viaduct_ipam.settings import IpamSettings
+from viaduct_ipam.store.postgres import PostgresStore
+
+log = structlog.get_logger()
+
+NAME = "viaduct-ipam"
+MIGRATIONS = (
+    Path(str(files("viaduct_common.postgres") / "sql")),
+    Path(str(files("viaduct_ipam.store") / "sql")),
+)
+
+
+def build_handlers(rng: random.Random) -> dict[str, Handler]:
+    """The handlers as the executor calls them: each with a store on the transaction's connection."""
+
+    def on_connection(handle: table.Handler) -> Handler:
+        async def call(request: Any, connection: Connection, _context: RequestContext) -> Any:
+            return await handle(request, PostgresStore(connection))
+
+        return call
+
+    return {message_type: on_connection(handle) for message_type, handle in table.handlers(rng).items()}
+
+
+async def run(settings: IpamSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    async with (
+        stop_signals() as stop,
+        open_pool(settings.postgres_url, NAME, max_size=settings.connections) as pool,
+        Bus(settings.amqp_url, name=NAME) as bus,
+    ):
+        await migrate(pool, *MIGRATIONS)
+        await _serve(settings, pool, bus, stop)
+
+
+async def _serve(settings: IpamSettings, pool: Pool, bus: Bus, stop: asyncio.Event) -> None:
+    async def unroutable(message: Outgoing) -> None:
+        log.warning("event_unroutable", type=message.type)  # events are not mandatory: it cannot happen
+
+    relay = OutboxRelay(pool, bus, unroutable)
+    executor = IdempotentExecutor(pool, build_handlers(random.SystemRandom()), committed=relay.wake)
+    server = RequestServer(
+        bus, topology.IPAM_QUEUE, IPAM_REQUESTS, executor.execute, settings.role_policy, prefetch=settings.prefetch
+    )
+    async with asyncio.TaskGroup() as tasks:
+        chores = [tasks.create_task(relay.run()), tasks.create_task(purge_answers(pool))]
+        async with server:
+            with HealthServer(settings.metrics_listen, lambda: bus.connected):
+                log.info("ipam_started")
+                await stop.wait()
+                log.info("ipam_stopping")
+        for chore in chores:
+            chore.cancel()
+
+
+def main() -> None:
+    try:
+        settings = IpamSettings()
+    except ValidationError as error:
+        sys.exit(f"viaduct-ipam: {error}")
+    configure_logging("ipam", settings.log_format)
+    uvloop.run(run(settings))

@@ -1,0 +1,40 @@
+"""Blocks of 256 addresses, aligned on their low 8 bits; a set of addresses within one is an integer of 256 bits.
+
+Bit k stands for the address `block + k`. A block is named by its first address.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from viaduct_ipam.model.intervals import IntervalSet
+
+BLOCK_SIZE = 256
+
+
+def block_of(address: int) -> int:
+    """The first address of the block that `address` is in."""
+    return address & ~(BLOCK_SIZE - 1)
+
+
+def mask_of(members: IntervalSet, block: int) -> int:
+    """The members that lie in the block."""
+    mask = 0
+    for first, last in members.within(block, block + BLOCK_SIZE - 1).parts:
+        mask |= ((1 << (last - first + 1)) - 1) << (first - block)
+    return mask
+
+
+def masks_by_block(addresses: Iterable[int]) -> dict[int, int]:
+    """The addresses as masks, by block, blocks ascending."""
+    masks: dict[int, int] = {}
+    for address in sorted(addresses):
+        block = block_of(address)
+        masks[block] = masks.get(block, 0) | 1 << (address - block)
+    return masks
+
+
+def bits_of(mask: int) -> Iterator[int]:
+    """The positions of the set bits, ascending."""
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest

@@ -45,9 +45,19 @@ class Bus:
         url: `amqp://[user:password@]host:port/vhost`.
         name: shown as the connection's name in the broker's pages, and sent as `app_id`.
         username, password: instead of those in the URL, so that a secret need not stand in it.
+        declares: declare the shared exchanges and queues at each connect (the services do; agents and clients have
+            no right to), so that a broker rebuilt from nothing is furnished again.
     """
 
-    def __init__(self, url: str, *, name: str, username: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        username: str | None = None,
+        password: str | None = None,
+        declares: bool = False,
+    ) -> None:
         address = URL(url)
         if username is not None:
             address = address.with_user(username).with_password(password)
@@ -55,6 +65,7 @@ class Bus:
         self.username = address.user
         self._publish_link = Link(address, f"{name} (publish)", self._open_publisher)
         self._consume_link = Link(address, f"{name} (consume)", self._open_consumers)
+        self._declares = declares
         self._publisher: AbstractChannel | None = None
         self._consumers: list[Consumer] = []
         self._calls: dict[str, asyncio.Future[bytes]] = {}
@@ -218,6 +229,8 @@ class Bus:
 
     async def _open_publisher(self, connection: aio_pika.abc.AbstractConnection) -> None:
         self._publisher = None
+        if self._declares:
+            await _declare_shared(connection)
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         replies = await channel.get_queue(REPLY_TO, ensure=False)
 
@@ -271,10 +284,6 @@ class Bus:
             for routing_key in routing_keys:
                 await queue.bind(exchange, routing_key)
 
-    async def declare_exchange(self, name: str, kind: str) -> None:
-        async with self._admin_channel() as channel:
-            await channel.declare_exchange(name, kind, durable=True)
-
     async def delete_queue(self, name: str) -> None:
         """Delete a queue with what is in it; one that is gone already is no error."""
         async with self._admin_channel() as channel:
@@ -293,6 +302,16 @@ class Bus:
                     yield channel
         except (TimeoutError, *AMQP_FAILURES) as error:
             raise BusError(f"the broker did not change its topology: {error!r}") from error
+
+
+async def _declare_shared(connection: aio_pika.abc.AbstractConnection) -> None:
+    async with connection.channel(publisher_confirms=False) as channel:
+        for name, kind in topology.EXCHANGE_TYPES.items():
+            await channel.declare_exchange(name, kind, durable=True)
+        for name, (exchange, routing_keys) in topology.BINDINGS.items():
+            queue = await channel.declare_queue(name, durable=True, arguments=dict(topology.QUORUM_ARGUMENTS))
+            for routing_key in routing_keys:
+                await queue.bind(exchange, routing_key)
 
 
 def _value_of(request: Request[V], answer: bytes) -> V:

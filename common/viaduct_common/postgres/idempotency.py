@@ -11,13 +11,17 @@ from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+import structlog
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from viaduct_common.bus.failures import StoreUnavailable
 from viaduct_common.bus.serve import DEFERRED, Deferred, RequestContext
 from viaduct_common.errors import ViaductError
 from viaduct_common.messages.base import ErrorReply, Request
 from viaduct_common.postgres.pool import Connection, Pool, transaction
+
+log = structlog.get_logger()
 
 KEEP = timedelta(hours=24)
 
@@ -129,6 +133,9 @@ def _json(value: Any) -> bytes:
 async def purge_answers(pool: Pool, *, every_seconds: float = 600.0) -> None:
     """Forget answers older than a day, for ever."""
     while True:
-        async with transaction(pool) as connection:
-            await connection.execute(_PURGE, KEEP)
+        try:
+            async with transaction(pool) as connection:
+                await connection.execute(_PURGE, KEEP)
+        except StoreUnavailable as error:
+            log.warning("purge_postponed", reason=str(error))
         await asyncio.sleep(every_seconds)

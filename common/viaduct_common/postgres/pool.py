@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
+import structlog
 from pydantic_core import to_json
 
 from viaduct_common.bus.failures import StoreUnavailable
+
+log = structlog.get_logger()
 
 # A dead process frees its locks after ten seconds, and no statement waits for ever (PostgreSQL 15, §20.11).
 SESSION_SETTINGS = {
@@ -48,26 +52,40 @@ def store_failures() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_pool(url: str, application_name: str, *, max_size: int = 10) -> AsyncIterator[Pool]:
-    """A pool of connections; the first is made at once, so that a wrong URL is known at the start.
+async def open_pool(
+    url: str, application_name: str, *, max_size: int = 10, patience_seconds: float = 300.0
+) -> AsyncIterator[Pool]:
+    """A pool of connections. The first is made at once; a database that is still starting is waited for.
 
     Raises:
-        StoreUnavailable: no database answers at the URL.
+        StoreUnavailable: no database answered at the URL within the patience.
     """
-    with store_failures():
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=max_size,
-            command_timeout=20,
-            timeout=10,
-            server_settings={"application_name": application_name, **SESSION_SETTINGS},
-            init=_speak_json,
-        )
+    pool = await _connect(url, application_name, max_size, patience_seconds)
     try:
         yield pool
     finally:
         await close_pool(pool)
+
+
+async def _connect(url: str, application_name: str, max_size: int, patience_seconds: float) -> Pool:
+    give_up = time.monotonic() + patience_seconds
+    while True:
+        try:
+            with store_failures():
+                return await asyncpg.create_pool(
+                    url,
+                    min_size=1,
+                    max_size=max_size,
+                    command_timeout=20,
+                    timeout=10,
+                    server_settings={"application_name": application_name, **SESSION_SETTINGS},
+                    init=_speak_json,
+                )
+        except StoreUnavailable as error:
+            if time.monotonic() > give_up:
+                raise
+            log.warning("database_not_there_yet", reason=str(error))
+            await asyncio.sleep(1)
 
 
 async def _speak_json(connection: asyncpg.Connection) -> None:

@@ -25,6 +25,10 @@ class L2Types:
         """
         return cls(tuple(plugin() for plugin in load_plugins(GROUP)))
 
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._by_name)
+
     def get(self, name: str) -> L2Type:
         """Raises:
         UnsupportedType: no such type.

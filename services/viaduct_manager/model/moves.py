@@ -53,23 +53,20 @@ def next_move(at: Standing) -> Move:
         return Move.WAIT
     good = at.failed == 0
     match at.type, at.phase:
-        case (operation, phase) if phase == ENDED:
-            raise ValueError(f"{operation} has ended already")
         case "l2.attach", "preflight":
             # With `keep` the hosts that can have it get it, the others show why not.
-            return Move.REALIZE if good or at.on_failure == "keep" else Move.FAIL
+            move = Move.REALIZE if good or at.on_failure == "keep" else Move.FAIL
         case "l2.attach", "realize":
-            if good:
-                return Move.SUCCEED
-            return Move.FAIL if at.on_failure == "keep" else Move.ROLL_BACK
+            move = Move.SUCCEED if good else Move.FAIL if at.on_failure == "keep" else Move.ROLL_BACK
         case "l2.detach", "preflight":
-            return Move.RELEASE if good else Move.FAIL
+            move = Move.RELEASE if good else Move.FAIL
         case "l2.detach", "release":
-            return Move.SUCCEED if good else Move.ROLL_BACK
-        case _, "rollback":
-            return Move.FAIL
-        case "l2.check" | "l2.plan" | "host.delete", _:
+            move = Move.SUCCEED if good else Move.ROLL_BACK
+        case "l2.attach" | "l2.detach", "rollback":
+            move = Move.FAIL
+        case ("l2.check" | "l2.plan", "check") | ("host.delete", "release"):
             # A host that did not answer is a line of the answer; a host that is removed need not agree.
-            return Move.SUCCEED
+            move = Move.SUCCEED
         case _:
             raise ValueError(f"no move for {at}")
+    return move

@@ -80,7 +80,9 @@ async def query(connection: Connection, request: QueryClusters) -> Page[ClusterI
 
 async def update(connection: Connection, request: UpdateCluster) -> ClusterInventory:
     row = await connection.fetchrow(_UPDATE, request.uuid, request.name, request.description, request.revision)
-    return _inventory(await require_updated(connection, row, KIND, request.uuid, _REVISION, request.revision))
+    return _inventory(
+        await require_updated(connection, row, KIND, request.uuid, exists_sql=_REVISION, revision=request.revision)
+    )
 
 
 async def delete(connection: Connection, uuid: UUID) -> ClusterInventory | None:

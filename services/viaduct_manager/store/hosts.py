@@ -128,7 +128,9 @@ async def update(connection: Connection, request: UpdateHost) -> HostInventory:
     row = await connection.fetchrow(
         _UPDATE, request.uuid, request.name, request.description, request.labels, request.revision
     )
-    return _inventory(await require_updated(connection, row, KIND, request.uuid, _REVISION, request.revision))
+    return _inventory(
+        await require_updated(connection, row, KIND, request.uuid, exists_sql=_REVISION, revision=request.revision)
+    )
 
 
 async def set_maintenance(connection: Connection, uuid: UUID, maintenance: bool) -> HostInventory:

@@ -148,7 +148,7 @@ async def query(connection: Connection, request: QueryL2) -> Page[L2NetworkInven
 
 async def update(connection: Connection, request: UpdateL2) -> L2NetworkInventory:
     row = await connection.fetchrow(_UPDATE, request.uuid, request.name, request.description, request.revision)
-    await require_updated(connection, row, KIND, request.uuid, _REVISION, request.revision)
+    await require_updated(connection, row, KIND, request.uuid, exists_sql=_REVISION, revision=request.revision)
     return await get(connection, request.uuid)
 
 

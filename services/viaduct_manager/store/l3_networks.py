@@ -13,7 +13,8 @@ from viaduct_manager.store.rows import creating, deleting, require_updated
 KIND = "L3 network"
 
 _INSERT = """
-    INSERT INTO l3_network (uuid, l2_uuid, zone_uuid, name, description, category, dns_domain, dns, ip_version, strategy)
+    INSERT INTO l3_network (uuid, l2_uuid, zone_uuid, name, description, category, dns_domain, dns, ip_version,
+                            strategy)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     RETURNING *, l2_uuid AS l2_network_uuid
 """
@@ -79,7 +80,9 @@ async def update(connection: Connection, request: UpdateL3) -> L3NetworkInventor
     row = await connection.fetchrow(
         _UPDATE, request.uuid, request.name, request.description, request.dns_domain, dns, request.revision
     )
-    return _inventory(await require_updated(connection, row, KIND, request.uuid, _REVISION, request.revision))
+    return _inventory(
+        await require_updated(connection, row, KIND, request.uuid, exists_sql=_REVISION, revision=request.revision)
+    )
 
 
 async def delete(connection: Connection, uuid: UUID) -> L3NetworkInventory | None:

@@ -1,10 +1,10 @@
 """Operations, their steps and their waiters in Postgres."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
-from viaduct_common.errors import NotFound
+from viaduct_common.errors import NotFound, ViaductError
 from viaduct_common.messages.agent import ItemResult
 from viaduct_common.messages.base import ErrorBody, Page
 from viaduct_common.messages.operation import OperationInventory, OperationStep, QueryOperations
@@ -15,8 +15,9 @@ from viaduct_manager.model.moves import Standing
 KIND = "operation"
 
 _INSERT = """
-    INSERT INTO operation (uuid, type, state, phase, l2_uuid, cluster_uuid, host_uuid, on_failure, forced, deadline_at)
-    VALUES ($1, $2, 'running', $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9))
+    INSERT INTO operation (uuid, type, state, phase, l2_uuid, cluster_uuid, host_uuid, on_failure, forced, action,
+                           deadline_at)
+    VALUES ($1, $2, 'running', $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10))
 """
 _SELECT = "SELECT *, l2_uuid AS l2_network_uuid FROM operation"
 _GET = _SELECT + " WHERE uuid = $1"
@@ -99,6 +100,7 @@ class Operation:
     cluster_uuid: UUID | None
     host_uuid: UUID | None
     on_failure: str
+    action: str | None
     forced: bool
     pending: int
     failed: int
@@ -132,18 +134,24 @@ async def create(
     connection: Connection,
     uuid: UUID,
     type_: str,
+    *,
     phase: str,
     timeout_seconds: float,
-    *,
     l2_uuid: UUID | None = None,
     cluster_uuid: UUID | None = None,
     host_uuid: UUID | None = None,
     on_failure: str = "rollback",
     forced: bool = False,
-) -> None:
+    action: str | None = None,
+) -> Operation:
+    """A new operation, running, locked by whoever made it."""
     await connection.execute(
-        _INSERT, uuid, type_, phase, l2_uuid, cluster_uuid, host_uuid, on_failure, forced, timeout_seconds
+        _INSERT, uuid, type_, phase, l2_uuid, cluster_uuid, host_uuid, on_failure, forced, action, timeout_seconds
     )
+    created = await lock(connection, uuid)
+    if created is None:
+        raise ViaductError(f"operation {uuid} vanished while it was made")
+    return created
 
 
 async def get(connection: Connection, uuid: UUID) -> OperationInventory:
@@ -167,15 +175,10 @@ async def lock(connection: Connection, uuid: UUID) -> Operation | None:
     row = await connection.fetchrow(_LOCK, uuid)
     if row is None or row["state"] != "running":
         return None
-    names = ("uuid", "type", "state", "phase", "l2_uuid", "cluster_uuid", "host_uuid", "on_failure", "forced")
-    error = None if row["error"] is None else ErrorBody.model_validate(row["error"])
-    return Operation(
-        *(row[name] for name in names),
-        pending=row["pending"],
-        failed=row["failed"],
-        error=error,
-        seconds_left=row["seconds_left"],
-    )
+    values = {field.name: row[field.name] for field in fields(Operation)}
+    if values["error"] is not None:
+        values["error"] = ErrorBody.model_validate(values["error"])
+    return Operation(**values)
 
 
 async def begin_phase(connection: Connection, uuid: UUID, phase: str, steps: list[NewStep]) -> None:

@@ -23,7 +23,7 @@ _DESIRE_ON_CLUSTER = """
     ON CONFLICT (host_uuid, l2_uuid) DO UPDATE
         SET desired = 'present', generation = excluded.generation, state = excluded.state, error = NULL,
             attempts = 0, retry_at = NULL, forced = false, since = now()
-        WHERE realization.desired = 'absent' OR realization.state IN ('pending', 'failed')
+        WHERE realization.desired = 'absent' OR realization.state <> 'realized'
     RETURNING host_uuid, generation, state
 """
 _DESIRE_ON_HOST = """
@@ -42,6 +42,12 @@ _UNDESIRE_ON_CLUSTER = """
     RETURNING realization.host_uuid, realization.generation,
               host.state = 'connected' AND NOT host.maintenance AS reachable
 """
+# A host that was never told has nothing to release.
+_FORGET_UNTOLD = """
+    DELETE FROM realization USING host
+    WHERE realization.l2_uuid = $1 AND host.uuid = realization.host_uuid AND host.cluster_uuid = $2
+      AND realization.state = 'pending' AND realization.observed_generation IS NULL
+"""
 _UNDESIRE_ON_HOST = """
     UPDATE realization
     SET desired = 'absent', generation = nextval('generation'), state = 'releasing', error = NULL, attempts = 0,
@@ -56,7 +62,7 @@ _OBSERVE_PRESENT = """
 _OBSERVE_ABSENT = """
     DELETE FROM realization WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 AND desired = 'absent'
 """
-_OBSERVE_ALL_RELEASED = "DELETE FROM realization WHERE host_uuid = $1 AND desired = 'absent' AND generation <= $2"
+_ABSENT = "SELECT generation FROM realization WHERE host_uuid = $1 AND l2_uuid = $2 AND desired = 'absent'"
 _FAILING = """
     SELECT desired, attempts FROM realization WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 FOR UPDATE
 """
@@ -135,6 +141,7 @@ async def undesire_on_cluster(
     connection: Connection, l2_uuid: UUID, cluster_uuid: UUID, *, forced: bool = False
 ) -> list[Ordered]:
     """Want the network gone from every host of the cluster; a host that is away is remembered until it has released."""
+    await connection.execute(_FORGET_UNTOLD, l2_uuid, cluster_uuid)
     rows = await connection.fetch(_UNDESIRE_ON_CLUSTER, l2_uuid, cluster_uuid, forced)
     return [Ordered(l2_uuid, row["host_uuid"], "absent", row["generation"], row["reachable"], forced) for row in rows]
 
@@ -149,9 +156,10 @@ async def observe_done(connection: Connection, host_uuid: UUID, l2_uuid: UUID, g
     await connection.execute(_OBSERVE_ABSENT, host_uuid, l2_uuid, generation)
 
 
-async def observe_released_up_to(connection: Connection, host_uuid: UUID, generation: int) -> None:
-    """A full sync of this generation was done: whatever was to be gone by then is gone."""
-    await connection.execute(_OBSERVE_ALL_RELEASED, host_uuid, generation)
+async def find_absent(connection: Connection, host_uuid: UUID, l2_uuid: UUID) -> int | None:
+    """The generation by which the host was told to release the network; None if it was not."""
+    generation: int | None = await connection.fetchval(_ABSENT, host_uuid, l2_uuid)
+    return generation
 
 
 async def find_failing(
@@ -167,11 +175,13 @@ async def observe_failure(
     host_uuid: UUID,
     l2_uuid: UUID,
     generation: int,
+    *,
     error: ErrorBody,
-    retry_after_seconds: float | None,
+    retry_seconds: float | None,
 ) -> None:
+    """`retry_seconds`: when to try again, None for not by itself."""
     await connection.execute(
-        _OBSERVE_FAILURE, host_uuid, l2_uuid, generation, error.model_dump(mode="json"), retry_after_seconds
+        _OBSERVE_FAILURE, host_uuid, l2_uuid, generation, error.model_dump(mode="json"), retry_seconds
     )
 
 

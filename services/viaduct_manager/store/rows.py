@@ -51,7 +51,7 @@ def deleting(kind: str, uuid: UUID) -> Iterator[None]:
 
 
 async def require_updated(
-    connection: Connection, row: Any, kind: str, uuid: UUID, exists_sql: str, revision: int | None
+    connection: Connection, row: Any, kind: str, uuid: UUID, *, exists_sql: str, revision: int | None
 ) -> Any:
     """The updated row, or the reason why there is none.
 

@@ -55,7 +55,9 @@ async def query(connection: Connection, request: QueryZones) -> Page[ZoneInvento
 
 async def update(connection: Connection, request: UpdateZone) -> ZoneInventory:
     row = await connection.fetchrow(_UPDATE, request.uuid, request.name, request.description, request.revision)
-    return _inventory(await require_updated(connection, row, KIND, request.uuid, _REVISION, request.revision))
+    return _inventory(
+        await require_updated(connection, row, KIND, request.uuid, exists_sql=_REVISION, revision=request.revision)
+    )
 
 
 async def delete(connection: Connection, uuid: UUID) -> ZoneInventory | None:

@@ -115,6 +115,7 @@ CREATE TABLE operation (
     cluster_uuid uuid,
     host_uuid    uuid,
     on_failure   text NOT NULL DEFAULT 'rollback',
+    action       text,                             -- of a plan: attach or detach
     forced       boolean NOT NULL DEFAULT false,
     pending      integer NOT NULL DEFAULT 0,       -- steps of the present phase that have not ended
     failed       integer NOT NULL DEFAULT 0,       -- ... and that failed

@@ -1,0 +1,244 @@
+"""What agents say: completions, hellos, heartbeats, drift. The broker-validated `user_id` tells who speaks."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from viaduct_common import topology
+from viaduct_common.bus import Bus, Delivery, StoreUnavailable
+from viaduct_common.bus.serve import check_envelope, dead_letter, parse_request
+from viaduct_common.digest import holdings_digest
+from viaduct_common.errors import Forbidden, NotFound, UnsupportedType, ViaductError
+from viaduct_common.messages.agent import Completion, HostDrift, HostHeartbeat, HostHello, ItemResult
+from viaduct_common.messages.host import HostInventory
+from viaduct_common.postgres.pool import Connection, Pool, transaction
+from viaduct_common.telemetry import DEAD_LETTERS
+from viaduct_manager import announce, conductor
+from viaduct_manager.model.retries import retry_after_seconds
+from viaduct_manager.model.sync import Wanted, needs_sync, settled
+from viaduct_manager.store import clusters, hosts, operations, realizations
+
+log = structlog.get_logger()
+
+RETRY_PAUSE_SECONDS = 0.5
+# After a loss, so many heartbeats in a row make a host connected again; a hello does at once.
+BEATS_TO_RETURN = 2
+
+Heard = Callable[[Connection, UUID, Any], Awaitable[None]]
+
+
+class AgentListener:
+    """The handler of the queue `viaduct.manager.agents`."""
+
+    def __init__(self, pool: Pool, bus: Bus, heartbeat_seconds: float, committed: Callable[[], None]) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._settle_seconds = heartbeat_seconds
+        self._committed = committed
+        self._heard: dict[str, tuple[type[Any], Heard]] = {
+            Completion.message_type: (Completion, self._completion),
+            HostHello.message_type: (HostHello, self._hello),
+            HostHeartbeat.message_type: (HostHeartbeat, self._heartbeat),
+            HostDrift.message_type: (HostDrift, self._drift),
+        }
+
+    async def handle(self, delivery: Delivery) -> None:
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            message_id=delivery.message_id, type=delivery.type, host_uuid=delivery.user_id
+        )
+        try:
+            host_uuid = identify(delivery)
+            model, heard = self._heard.get(delivery.type, (None, None))
+            if model is None or heard is None:
+                raise UnsupportedType(f"no report type {delivery.type!r} here", type=delivery.type)
+            report = parse_request(model, delivery.body)
+            if report.host_uuid != host_uuid:
+                raise Forbidden(f"{host_uuid} speaks for {report.host_uuid}")
+            await self._persistently(heard, host_uuid, report)
+        except ViaductError as error:
+            DEAD_LETTERS.labels(error.code).inc()
+            log.warning("report_buried", code=error.code, reason=error.message)
+            await self._bus.publish(dead_letter(delivery, topology.AGENTS_QUEUE, error))
+
+    async def _persistently(self, heard: Heard, host_uuid: UUID, report: Any) -> None:
+        """Nobody repeats a completion, so it waits here for the database, for as long as it takes."""
+        while True:
+            try:
+                async with transaction(self._pool) as connection:
+                    await heard(connection, host_uuid, report)
+            except StoreUnavailable as error:
+                log.warning("store_unavailable", reason=str(error))
+                await asyncio.sleep(RETRY_PAUSE_SECONDS)
+            else:
+                self._committed()
+                return
+
+    # ---- completions ---------------------------------------------------------------------------------------------
+
+    async def _completion(self, connection: Connection, host_uuid: UUID, completion: Completion) -> None:
+        items = [*completion.items, *await self._as_items(connection, host_uuid, completion.released)]
+        asked = set(await operations.of_command(connection, host_uuid, completion.command_id))
+        asked |= set(await operations.of_generations(connection, host_uuid, [item.generation for item in items]))
+        running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
+        if completion.command != "l2.check":
+            for item in items:
+                await self._observe(connection, host_uuid, item)
+        for operation_uuid in running:
+            await self._end_steps(connection, operation_uuid, host_uuid, completion, items)
+            await conductor.advance(connection, operation_uuid)
+        log.info(
+            "completion",
+            command=completion.command,
+            done=sum(item.outcome == "done" for item in items),
+            failed=sum(item.outcome == "failed" for item in items),
+        )
+
+    async def _as_items(self, connection: Connection, host_uuid: UUID, released: list[UUID]) -> list[ItemResult]:
+        """What a sync released because it was not listed, as the releases that it was told of."""
+        items = []
+        for l2_uuid in released:
+            generation = await realizations.find_absent(connection, host_uuid, l2_uuid)
+            if generation is not None:
+                items.append(ItemResult(l2_network_uuid=l2_uuid, generation=generation, outcome="done"))
+        return items
+
+    async def _observe(self, connection: Connection, host_uuid: UUID, item: ItemResult) -> None:
+        if item.outcome == "done":
+            await realizations.observe_done(connection, host_uuid, item.l2_network_uuid, item.generation)
+        elif item.outcome == "failed" and item.error is not None:
+            failing = await realizations.find_failing(connection, host_uuid, item.l2_network_uuid, item.generation)
+            if failing is not None:
+                desired, attempts = failing
+                pause = retry_after_seconds(item.error, attempts, releasing=desired == "absent")
+                await realizations.observe_failure(
+                    connection, host_uuid, item.l2_network_uuid, item.generation, error=item.error, retry_seconds=pause
+                )
+
+    async def _end_steps(
+        self,
+        connection: Connection,
+        operation_uuid: UUID,
+        host_uuid: UUID,
+        completion: Completion,
+        items: list[ItemResult],
+    ) -> None:
+        for item in items:
+            by_command = completion.command == "l2.check"
+            # A check that was answered with an error says: this host would refuse.
+            state = "failed" if by_command and item.error is not None else item.outcome
+            await operations.end_step(
+                connection,
+                operation_uuid,
+                host_uuid,
+                state,
+                result=item,
+                error=item.error,
+                command_id=completion.command_id if by_command else None,
+                generation=None if by_command else item.generation,
+            )
+        if not items or completion.command == "host.sync":
+            # The sync of a host that is being removed: its step has no network of its own.
+            await operations.end_step(connection, operation_uuid, host_uuid, "done", command_id=completion.command_id)
+
+    # ---- reports -------------------------------------------------------------------------------------------------
+
+    async def _hello(self, connection: Connection, host_uuid: UUID, hello: HostHello) -> None:
+        host = await self._enter(connection, host_uuid)
+        await hosts.record_hello(connection, host_uuid, hello)
+        await announce.event(connection, "host.connected", host)
+        log.info("host_connected", session_id=str(hello.session_id), version=hello.version, holds=len(hello.holds))
+        if host.maintenance:
+            return
+        await realizations.desire_on_host(connection, host_uuid)
+        rows = await realizations.of_host(connection, host_uuid)
+        digest = holdings_digest((held.l2_network_uuid, held.generation) for held in hello.holds)
+        in_motion = any(row.state != "realized" for row in rows)
+        if needs_sync(rows, digest, settle_seconds=0, since_sync_seconds=None) or in_motion:
+            await announce.sync(connection, host_uuid)
+
+    async def _heartbeat(self, connection: Connection, host_uuid: UUID, beat: HostHeartbeat) -> None:
+        found = await hosts.record_beat(connection, host_uuid, beat.session_id)
+        if found is None:
+            raise NotFound.of("host", host_uuid)
+        if found.deleting or found.maintenance:
+            return
+        if found.state != "connected":
+            if found.beats >= BEATS_TO_RETURN:
+                host = await self._enter(connection, host_uuid)
+                await hosts.mark_connected(connection, host_uuid)
+                await announce.event(connection, "host.connected", host)
+                await realizations.desire_on_host(connection, host_uuid)
+                await announce.sync(connection, host_uuid)
+            return
+        rows = await realizations.of_host(connection, host_uuid)
+        if needs_sync(
+            rows, beat.digest, settle_seconds=self._settle_seconds, since_sync_seconds=found.since_sync_seconds
+        ):
+            log.info("host_differs", holds=beat.held, wanted=len(rows))
+            await announce.sync(connection, host_uuid)
+            return
+        await self._settle(connection, host_uuid, settled(rows, beat.digest, settle_seconds=self._settle_seconds))
+
+    async def _settle(self, connection: Connection, host_uuid: UUID, proven: list[Wanted]) -> None:
+        """An equal digest proves these done, whatever became of their completions."""
+        if not proven:
+            return
+        asked = await operations.of_generations(connection, host_uuid, [row.generation for row in proven])
+        running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
+        for row in proven:
+            await realizations.observe_done(connection, host_uuid, row.l2_uuid, row.generation)
+            for operation_uuid in running:
+                await operations.end_step(connection, operation_uuid, host_uuid, "done", generation=row.generation)
+        for operation_uuid in running:
+            await conductor.advance(connection, operation_uuid)
+
+    async def _drift(self, connection: Connection, host_uuid: UUID, drift: HostDrift) -> None:
+        log.warning(
+            "host_drift",
+            l2_uuid=str(drift.l2_network_uuid),
+            repaired=drift.repaired,
+            differences=[one.model_dump(mode="json") for one in drift.differences],
+        )
+        await announce.event(connection, "host.drift", drift)
+        if not drift.repaired and drift.error is not None:
+            failed = ItemResult(
+                l2_network_uuid=drift.l2_network_uuid,
+                generation=drift.generation,
+                outcome="failed",
+                error=drift.error,
+            )
+            await self._observe(connection, host_uuid, failed)
+
+    async def _enter(self, connection: Connection, host_uuid: UUID) -> HostInventory:
+        """Lock the host, after its cluster: what the cluster's hosts must have cannot change meanwhile.
+
+        Raises:
+            NotFound: the host was removed.
+        """
+        cluster_uuid = await hosts.find_cluster(connection, host_uuid)
+        if cluster_uuid is None:
+            raise NotFound.of("host", host_uuid)
+        await clusters.lock_shared(connection, cluster_uuid)
+        host = await hosts.find_locked(connection, host_uuid)
+        if host is None:
+            raise NotFound.of("host", host_uuid)
+        return host
+
+
+def identify(delivery: Delivery) -> UUID:
+    """The host that sent it, by the broker's word alone.
+
+    Raises:
+        Forbidden: no `user_id`, or one that is no host's.
+    """
+    check_envelope(delivery)
+    host_uuid = topology.host_of_user(delivery.user_id or "")
+    if host_uuid is None:
+        raise Forbidden(
+            "a completion or report must carry the user_id of its host's broker user", userId=delivery.user_id
+        )
+    return host_uuid

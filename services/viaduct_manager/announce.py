@@ -1,0 +1,118 @@
+"""Everything that leaves the manager goes through the outbox: commands, answers, events."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from uuid import UUID, uuid4
+
+from viaduct_common import topology
+from viaduct_common.bus import Outgoing
+from viaduct_common.bus.serve import reply_to as make_reply
+from viaduct_common.messages.agent import (
+    CheckL2Command,
+    L2Desired,
+    L2Inquiry,
+    RealizeL2Command,
+    ReleaseL2Command,
+    SyncHostCommand,
+)
+from viaduct_common.messages.base import Command, WireModel
+from viaduct_common.messages.l2 import L2_NOVLAN, L2NetworkInventory
+from viaduct_common.postgres.outbox import enqueue
+from viaduct_common.postgres.pool import Connection
+from viaduct_manager.store import hosts, l2_networks, realizations
+from viaduct_manager.store.realizations import Ordered
+
+# A command outside an operation: a host that cannot take it within a minute is told anew by its next sync.
+LOOSE_COMMAND_SECONDS = 60.0
+
+
+async def event(connection: Connection, name: str, subject: WireModel) -> None:
+    """Tell the world, for whoever listens; `name` is `<entity>.<what happened>`, the body the subject's inventory."""
+    await enqueue(
+        connection,
+        [Outgoing(topology.EVENTS, routing_key=name, type=name, body=subject.to_json(), mandatory=False)],
+    )
+
+
+async def answer(connection: Connection, waiters: Iterable[tuple[str, str]], body: bytes) -> None:
+    """Answer everyone who waits: (reply_to, correlation_id) each."""
+    await enqueue(connection, [make_reply(address, correlation_id, None, body) for address, correlation_id in waiters])
+
+
+async def orders(
+    connection: Connection,
+    ordered: Iterable[Ordered],
+    *,
+    lifetime_seconds: float = LOOSE_COMMAND_SECONDS,
+    operation_uuid: UUID | None = None,
+) -> dict[UUID, UUID]:
+    """Tell each host that can be reached what to realize and release; return the command's id by host.
+
+    A host gets one command to realize and one to release at most, however many networks they carry.
+    """
+    by_command: dict[tuple[UUID, str], list[Ordered]] = defaultdict(list)
+    for order in ordered:
+        if order.reachable:
+            by_command[order.host_uuid, order.desired].append(order)
+    networks = await l2_networks.get_many(connection, list({o.l2_uuid for group in by_command.values() for o in group}))
+    messages = []
+    ids: dict[UUID, UUID] = {}
+    for (host_uuid, desired), group in by_command.items():
+        items = [
+            L2Desired(generation=order.generation, l2_network=networks[order.l2_uuid], force=order.forced)
+            for order in group
+        ]
+        command: Command = RealizeL2Command(items=items) if desired == "present" else ReleaseL2Command(items=items)
+        message = _command(host_uuid, command, lifetime_seconds, operation_uuid)
+        ids[host_uuid] = message.message_id
+        messages.append(message)
+    await enqueue(connection, messages)
+    return ids
+
+
+async def inquiries(
+    connection: Connection,
+    host_uuids: Iterable[UUID],
+    network: L2NetworkInventory,
+    action: str,
+    *,
+    lifetime_seconds: float,
+    operation_uuid: UUID,
+    forced: bool = False,
+) -> dict[UUID, UUID]:
+    """Ask hosts to compare and plan; return the command's id by host."""
+    ids: dict[UUID, UUID] = {}
+    messages = []
+    for host_uuid in host_uuids:
+        item = L2Inquiry.model_validate({"generation": 0, "l2_network": network, "action": action, "force": forced})
+        message = _command(host_uuid, CheckL2Command(items=[item]), lifetime_seconds, operation_uuid)
+        ids[host_uuid] = message.message_id
+        messages.append(message)
+    await enqueue(connection, messages)
+    return ids
+
+
+async def sync(connection: Connection, host_uuid: UUID, *, operation_uuid: UUID | None = None) -> UUID:
+    """Send a host its full desired set; return the command's id."""
+    await realizations.start_sync(connection, host_uuid)
+    wanted = [row for row in await realizations.of_host(connection, host_uuid) if row.desired == "present"]
+    networks = await l2_networks.get_many(connection, [row.l2_uuid for row in wanted])
+    items = [L2Desired(generation=row.generation, l2_network=networks[row.l2_uuid]) for row in wanted]
+    # What others stand on comes first.
+    items.sort(key=lambda item: (item.l2_network.type != L2_NOVLAN, str(item.l2_network.uuid)))
+    message = _command(host_uuid, SyncHostCommand(items=items), LOOSE_COMMAND_SECONDS, operation_uuid)
+    await enqueue(connection, [message])
+    await hosts.mark_synced(connection, host_uuid)
+    return message.message_id
+
+
+def _command(host_uuid: UUID, command: Command, lifetime_seconds: float, operation_uuid: UUID | None) -> Outgoing:
+    return Outgoing(
+        topology.COMMANDS,
+        routing_key=topology.command_key(host_uuid),
+        type=command.message_type,
+        body=command.to_json(),
+        message_id=uuid4(),
+        correlation_id=None if operation_uuid is None else str(operation_uuid),
+        expiration_seconds=max(1.0, lifetime_seconds),
+    )

@@ -1,0 +1,60 @@
+"""What the end of an operation is answered with."""
+
+from viaduct_common.errors import HostUnreachable
+from viaduct_common.messages.base import ErrorBody, WireModel
+from viaduct_common.messages.host import HostInventory
+from viaduct_common.messages.l2 import HostCheck, HostPlan, L2Plan
+from viaduct_common.messages.operation import OperationInventory
+from viaduct_common.postgres.pool import Connection
+from viaduct_manager.model import moves
+from viaduct_manager.store import operations
+from viaduct_manager.store.operations import Operation, StepResult
+
+# An error names every host's step; beyond this many only those that failed, so that it fits into one message.
+MOST_STEPS_IN_AN_ERROR = 500
+
+
+async def value_of(
+    connection: Connection, operation: Operation, deleted_host: HostInventory | None
+) -> WireModel | list[HostCheck] | None:
+    """The value of a success; None for those that are answered with the operation itself."""
+    match operation.type:
+        case moves.CHECK:
+            return [_check(step) for step in await operations.results(connection, operation.uuid, operation.phase)]
+        case moves.PLAN:
+            steps = await operations.results(connection, operation.uuid, operation.phase)
+            return L2Plan(action=operation.action or "", hosts=[_plan(step) for step in steps])
+        case moves.DELETE_HOST:
+            return deleted_host
+        case _:
+            return None
+
+
+def with_operation(error: ErrorBody, operation: OperationInventory) -> ErrorBody:
+    """The error of an operation: the first failing host's, with every host's step."""
+    steps = operation.steps
+    if len(steps) > MOST_STEPS_IN_AN_ERROR:
+        steps = [step for step in steps if step.state == "failed"][:MOST_STEPS_IN_AN_ERROR]
+    whole = operation.model_copy(update={"steps": steps})
+    return error.model_copy(update={"details": {**error.details, "operation": whole.model_dump(mode="json")}})
+
+
+def _check(step: StepResult) -> HostCheck:
+    if step.result is None or step.result.status is None:
+        return HostCheck(host_uuid=step.host_uuid, status="unreachable", error=step.error or _unreachable(step))
+    return HostCheck(
+        host_uuid=step.host_uuid,
+        status=step.result.status,
+        differences=step.result.differences,
+        error=step.error,
+    )
+
+
+def _plan(step: StepResult) -> HostPlan:
+    if step.result is None:
+        return HostPlan(host_uuid=step.host_uuid, error=step.error or _unreachable(step))
+    return HostPlan(host_uuid=step.host_uuid, steps=step.result.steps, error=step.error)
+
+
+def _unreachable(step: StepResult) -> ErrorBody:
+    return HostUnreachable("the host is not connected", hostUuid=str(step.host_uuid)).to_body()

@@ -1,0 +1,94 @@
+"""What happens by the passing of time: silent hosts, deadlines, retries, revocations, forgetting.
+
+Any number of managers may run one each: rows are claimed with SKIP LOCKED, or the update itself decides who was first.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from viaduct_common.bus import BusError, StoreUnavailable
+from viaduct_common.errors import ViaductError
+from viaduct_common.postgres.pool import Pool, transaction
+from viaduct_manager import announce, conductor
+from viaduct_manager.enrolment import Enrolment
+from viaduct_manager.store import hosts, l2_networks, operations, realizations, revocations
+
+log = structlog.get_logger()
+
+FORGET_EVERY_ROUNDS = 300
+
+
+class Caretaker:
+    def __init__(
+        self,
+        pool: Pool,
+        enrolment: Enrolment,
+        *,
+        silent_seconds: float,
+        every_seconds: float,
+        committed: Callable[[], None],
+    ) -> None:
+        self._pool = pool
+        self._enrolment = enrolment
+        self._silent_seconds = silent_seconds
+        self._every_seconds = every_seconds
+        self._committed = committed
+        self._round = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            for duty in (self._lose_silent_hosts, self._end_overdue, self._retry, self._revoke, self._forget):
+                await self._perform(duty)
+            self._round += 1
+            await asyncio.sleep(self._every_seconds)
+
+    async def _perform(self, duty: Callable[[], Awaitable[None]]) -> None:
+        """One duty that fails must not keep the others from being done; it is done again in the next round."""
+        try:
+            await duty()
+        except (StoreUnavailable, BusError, ViaductError) as error:
+            log.warning("duty_failed", duty=duty.__name__, reason=str(error))
+        except Exception:
+            log.exception("duty_crashed", duty=duty.__name__)
+        self._committed()
+
+    async def _lose_silent_hosts(self) -> None:
+        async with transaction(self._pool) as connection:
+            lost = await hosts.lose_silent(connection, self._silent_seconds)
+            for host_uuid in lost:
+                await announce.event(connection, "host.disconnected", await hosts.get(connection, host_uuid))
+        for host_uuid in lost:
+            log.warning("host_disconnected", host_uuid=str(host_uuid))
+            async with transaction(self._pool) as connection:
+                await conductor.skip_host(connection, host_uuid, "the host stopped answering")
+
+    async def _end_overdue(self) -> None:
+        async with transaction(self._pool) as connection:
+            overdue = await operations.overdue(connection)
+        for operation_uuid in overdue:
+            log.warning("operation_overdue", operation_uuid=str(operation_uuid))
+            async with transaction(self._pool) as connection:
+                await conductor.time_out(connection, operation_uuid)
+
+    async def _retry(self) -> None:
+        async with transaction(self._pool) as connection:
+            renewed = await realizations.renew_due(connection)
+            await announce.orders(connection, renewed)
+        if renewed:
+            log.info("realizations_retried", count=len(renewed))
+
+    async def _revoke(self) -> None:
+        async with transaction(self._pool) as connection:
+            for host_uuid in await revocations.take(connection):
+                await self._enrolment.revoke(host_uuid)
+                await revocations.done(connection, host_uuid)
+                log.info("host_revoked", host_uuid=str(host_uuid))
+
+    async def _forget(self) -> None:
+        if self._round % FORGET_EVERY_ROUNDS == 0:
+            async with transaction(self._pool) as connection:
+                await operations.forget_old(connection)
+                await l2_networks.purge(connection)

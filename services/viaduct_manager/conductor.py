@@ -1,0 +1,203 @@
+"""Moves operations on: the shell around `model.moves`.
+
+Every function here runs in a transaction that holds the lock on its operation (or has just created it), so that of all
+managers one at a time moves it, and rows, commands and answers are committed together.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from viaduct_common.errors import DeadlineExceeded, HostUnreachable, ViaductError
+from viaduct_common.messages.base import ErrorBody, ErrorReply
+from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.messages.operation import OperationFinished
+from viaduct_common.postgres.idempotency import ok_reply
+from viaduct_common.postgres.pool import Connection
+from viaduct_manager import announce, answers
+from viaduct_manager.model import moves
+from viaduct_manager.model.moves import Move, next_move
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, revocations
+from viaduct_manager.store.operations import NewStep, Operation
+from viaduct_manager.store.realizations import Ordered
+
+# A rollback has to get through even when the operation's own time is up.
+ROLLBACK_SECONDS = 30.0
+
+
+async def advance(connection: Connection, operation_uuid: UUID) -> None:
+    """Do whatever is to be done now, until the operation has to wait for a host or has ended."""
+    while (operation := await operations.lock(connection, operation_uuid)) is not None:
+        match next_move(operation.standing):
+            case Move.WAIT:
+                return
+            case Move.REALIZE:
+                await _realize(connection, operation, moves.REALIZE)
+            case Move.RELEASE:
+                await _release(connection, operation, moves.RELEASE)
+            case Move.ROLL_BACK:
+                await _roll_back(connection, operation)
+            case Move.SUCCEED:
+                await _succeed(connection, operation)
+            case Move.FAIL:
+                await _fail(connection, operation)
+
+
+async def inquire(
+    connection: Connection,
+    operation: Operation,
+    network: L2NetworkInventory,
+    *,
+    phase: str,
+    action: str,
+    host_states: dict[UUID, str],
+) -> None:
+    """Begin a phase of questions: ask every host that is connected; note the others as skipped."""
+    asked = [host_uuid for host_uuid, state in host_states.items() if state == "connected"]
+    ids = await announce.inquiries(
+        connection,
+        asked,
+        network,
+        action,
+        lifetime_seconds=operation.seconds_left,
+        operation_uuid=operation.uuid,
+        forced=operation.forced,
+    )
+    steps = [
+        NewStep(host_uuid, "pending" if host_uuid in ids else "skipped", ids.get(host_uuid))
+        for host_uuid in host_states
+    ]
+    await operations.begin_phase(connection, operation.uuid, phase, steps)
+
+
+async def skip_host(connection: Connection, host_uuid: UUID, reason: str) -> None:
+    """A host went away, or into maintenance: whoever waits for it waits no longer; it converges when it returns."""
+    error = HostUnreachable(reason, hostUuid=str(host_uuid)).to_body()
+    for operation_uuid in sorted(await operations.of_host(connection, host_uuid)):
+        if await operations.lock(connection, operation_uuid) is not None:
+            await operations.end_step(connection, operation_uuid, host_uuid, "skipped", error=error)
+            await advance(connection, operation_uuid)
+
+
+async def time_out(connection: Connection, operation_uuid: UUID) -> None:
+    """The deadline has passed: what was asked first has failed; what cleans up is left to convergence."""
+    operation = await operations.lock(connection, operation_uuid)
+    if operation is None or operation.seconds_left > 0:
+        return
+    cleaning = operation.phase in {moves.RELEASE, moves.ROLLBACK}
+    error = DeadlineExceeded("the host did not answer within the operation's time").to_body()
+    await operations.end_all_steps(connection, operation_uuid, "skipped" if cleaning else "failed", error)
+    await advance(connection, operation_uuid)
+
+
+# ---- phases ------------------------------------------------------------------------------------------------------
+
+
+async def _realize(connection: Connection, operation: Operation, phase: str) -> None:
+    l2_uuid, cluster_uuid = _subject(operation)
+    await clusters.lock(connection, cluster_uuid)
+    ordered = await realizations.desire_on_cluster(connection, l2_uuid, cluster_uuid)
+    await _order(connection, operation, phase, ordered)
+
+
+async def _release(connection: Connection, operation: Operation, phase: str) -> None:
+    l2_uuid, cluster_uuid = _subject(operation)
+    await clusters.lock(connection, cluster_uuid)
+    ordered = await realizations.undesire_on_cluster(connection, l2_uuid, cluster_uuid, forced=operation.forced)
+    await _order(connection, operation, phase, ordered)
+
+
+async def _order(connection: Connection, operation: Operation, phase: str, ordered: Sequence[Ordered]) -> None:
+    ids = await announce.orders(
+        connection, ordered, lifetime_seconds=operation.seconds_left, operation_uuid=operation.uuid
+    )
+    steps = [
+        NewStep(
+            order.host_uuid,
+            "pending" if order.reachable else "skipped",
+            ids.get(order.host_uuid),
+            order.generation,
+        )
+        for order in ordered
+    ]
+    await operations.begin_phase(connection, operation.uuid, phase, steps)
+
+
+async def _roll_back(connection: Connection, operation: Operation) -> None:
+    l2_uuid, cluster_uuid = _subject(operation)
+    await operations.set_error(connection, operation.uuid, await _first_error(connection, operation))
+    await operations.extend_deadline(connection, operation.uuid, ROLLBACK_SECONDS)
+    if operation.type == moves.ATTACH:
+        await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "undoing", operation.uuid)
+        await _release(connection, operation, moves.ROLLBACK)
+    else:
+        await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "attached", operation.uuid)
+        await _realize(connection, operation, moves.ROLLBACK)
+
+
+# ---- ends --------------------------------------------------------------------------------------------------------
+
+
+async def _succeed(connection: Connection, operation: Operation) -> None:
+    deleted_host = None
+    if operation.type == moves.ATTACH:
+        l2_uuid, cluster_uuid = _subject(operation)
+        await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "attached", None)
+        await announce.event(connection, "l2.attached", await l2_networks.get(connection, l2_uuid))
+    elif operation.type == moves.DETACH:
+        l2_uuid, cluster_uuid = _subject(operation)
+        await l2_networks.remove_attachment(connection, l2_uuid, cluster_uuid)
+        await announce.event(connection, "l2.detached", await l2_networks.get(connection, l2_uuid))
+    elif operation.type == moves.DELETE_HOST and operation.host_uuid is not None:
+        deleted_host = await hosts.get(connection, operation.host_uuid)
+        await hosts.delete(connection, operation.host_uuid)
+        await revocations.add(connection, operation.host_uuid)
+        await announce.event(connection, "host.deleted", deleted_host)
+    # The inquiries' answer is made of the steps of the phase that ends now.
+    value = await answers.value_of(connection, operation, deleted_host)
+    await operations.finish(connection, operation.uuid, "succeeded", None)
+    if value is None:
+        value = await operations.get(connection, operation.uuid)
+    await _tell(connection, operation, ok_reply(value))
+
+
+async def _fail(connection: Connection, operation: Operation) -> None:
+    l2_uuid, cluster_uuid = _subject(operation)
+    error = operation.error or await _first_error(connection, operation)
+    if operation.type == moves.DETACH:
+        # Whoever joined while it was on its way out has to have it after all.
+        await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "attached", None)
+        await announce.orders(connection, await realizations.desire_on_cluster(connection, l2_uuid, cluster_uuid))
+    elif operation.phase == moves.REALIZE:  # on_failure = keep
+        await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "degraded", None)
+    else:
+        if operation.phase == moves.PREFLIGHT:
+            # Only a host that joined meanwhile can have been told.
+            orphans = await realizations.undesire_on_cluster(connection, l2_uuid, cluster_uuid)
+            await announce.orders(connection, orphans)
+        await l2_networks.remove_attachment(connection, l2_uuid, cluster_uuid)
+    await operations.finish(connection, operation.uuid, "failed", error)
+    inventory = await operations.get(connection, operation.uuid)
+    await _tell(connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json())
+
+
+async def _tell(connection: Connection, operation: Operation, answer: bytes) -> None:
+    # The order matters: a repeated request either finds the answer, or was noted as a waiter before this.
+    await operations.store_answer(connection, operation.uuid, answer)
+    await announce.answer(connection, await operations.take_waiters(connection, operation.uuid), answer)
+    if operation.type not in {moves.CHECK, moves.PLAN}:
+        finished = OperationFinished(operation=await operations.get(connection, operation.uuid))
+        await announce.event(connection, finished.message_type, finished)
+
+
+async def _first_error(connection: Connection, operation: Operation) -> ErrorBody:
+    found = await operations.first_failure(connection, operation.uuid)
+    if found is None:
+        return ViaductError("the operation failed without a failing host").to_body()
+    host_uuid, error = found
+    return error.model_copy(update={"details": {**error.details, "hostUuid": str(host_uuid)}})
+
+
+def _subject(operation: Operation) -> tuple[UUID, UUID]:
+    if operation.l2_uuid is None or operation.cluster_uuid is None:
+        raise ValueError(f"operation {operation.uuid} ({operation.type}) has no L2 network or cluster")
+    return operation.l2_uuid, operation.cluster_uuid

@@ -1,0 +1,177 @@
+"""`l2.attach`, `.detach`, `.check`, `.plan`: commit the intent, ask the hosts, answer when the operation ends."""
+
+from typing import Any
+from uuid import UUID
+
+from viaduct_common.bus import RequestContext
+from viaduct_common.errors import Conflict, InvalidRequest, NotFound
+from viaduct_common.messages.l2 import AttachL2, CheckL2, DetachL2, L2NetworkInventory, L2Plan, PlanL2
+from viaduct_common.postgres.idempotency import Pending
+from viaduct_common.postgres.pool import Connection
+from viaduct_manager import answers, conductor
+from viaduct_manager.handlers.l2_networks import L2Handlers
+from viaduct_manager.handlers.new import fresh_uuid
+from viaduct_manager.model import moves
+from viaduct_manager.store import clusters, hosts, l2_networks, operations
+from viaduct_manager.store.operations import Operation
+
+
+class AttachmentHandlers:
+    def __init__(self, l2_handlers: L2Handlers) -> None:
+        self._l2 = l2_handlers
+
+    async def attach(self, request: AttachL2, connection: Connection, context: RequestContext) -> Any:
+        network = await l2_networks.hold(connection, request.l2_network_uuid)
+        cluster = await clusters.lock(connection, request.cluster_uuid)
+        if (error := self._l2.unfit(network, cluster)) is not None:
+            raise error
+        operation = await self._begin(
+            connection, context, request, moves.ATTACH, moves.PREFLIGHT, on_failure=request.on_failure
+        )
+        await l2_networks.attach(connection, network, cluster.uuid, self._l2.conflict_key(network), operation.uuid)
+        await self._ask_reachable(connection, operation, network, cluster.uuid, "realize")
+        await conductor.advance(connection, operation.uuid)
+        return await self._outcome(connection, operation.uuid, context, wait=request.wait)
+
+    async def detach(self, request: DetachL2, connection: Connection, context: RequestContext) -> Any:
+        network = await l2_networks.hold(connection, request.l2_network_uuid)
+        cluster = await clusters.lock(connection, request.cluster_uuid)
+        attachment = await l2_networks.find_attachment(connection, network.uuid, cluster.uuid)
+        if attachment is None:
+            raise NotFound(
+                f"L2 network {network.name} is not attached to cluster {cluster.name}",
+                kind="attachment",
+                l2NetworkUuid=str(network.uuid),
+                clusterUuid=str(cluster.uuid),
+            )
+        if attachment.operation_uuid is not None:
+            raise Conflict(
+                f"L2 network {network.name} is {attachment.state} to this cluster: wait for its operation",
+                operationUuid=str(attachment.operation_uuid),
+                state=attachment.state,
+            )
+        operation = await self._begin(connection, context, request, moves.DETACH, moves.PREFLIGHT, forced=request.force)
+        await l2_networks.set_attachment(connection, network.uuid, cluster.uuid, "detaching", operation.uuid)
+        if request.force:
+            await operations.begin_phase(connection, operation.uuid, moves.PREFLIGHT, [])
+        else:
+            await self._ask_reachable(connection, operation, network, cluster.uuid, "release")
+        await conductor.advance(connection, operation.uuid)
+        return await self._outcome(connection, operation.uuid, context, wait=request.wait)
+
+    async def check(self, request: CheckL2, connection: Connection, context: RequestContext) -> Any:
+        network = await l2_networks.get(connection, request.l2_network_uuid)
+        cluster_uuids = await self._clusters_to_check(connection, request)
+        states = await hosts.states(connection, cluster_uuids=cluster_uuids, host_uuid=request.host_uuid)
+        operation = await operations.create(
+            connection,
+            fresh_uuid(None, context, "operation"),
+            moves.CHECK,
+            phase=moves.INQUIRE,
+            timeout_seconds=request.timeout_seconds,
+            l2_uuid=network.uuid,
+            cluster_uuid=request.cluster_uuid,
+            host_uuid=request.host_uuid,
+        )
+        await conductor.inquire(
+            connection, operation, network, phase=moves.INQUIRE, action="realize", host_states=states
+        )
+        return await self._inquiry_outcome(connection, operation, context)
+
+    async def plan(self, request: PlanL2, connection: Connection, context: RequestContext) -> Any:
+        network = await l2_networks.get(connection, request.l2_network_uuid)
+        cluster = await clusters.get(connection, request.cluster_uuid)
+        if request.action == "attach":
+            if (error := self._l2.unfit(network, cluster)) is not None:
+                raise error
+            rivals = await l2_networks.find_rivals(connection, network, [cluster.uuid], self._l2.conflict_key(network))
+            if cluster.uuid in rivals:
+                raise rivals[cluster.uuid]
+        states = await hosts.states(connection, cluster_uuids=[cluster.uuid])
+        operation = await operations.create(
+            connection,
+            fresh_uuid(None, context, "operation"),
+            moves.PLAN,
+            phase=moves.INQUIRE,
+            timeout_seconds=request.timeout_seconds,
+            l2_uuid=network.uuid,
+            cluster_uuid=cluster.uuid,
+            action=request.action,
+        )
+        await conductor.inquire(
+            connection,
+            operation,
+            network,
+            phase=moves.INQUIRE,
+            action="realize" if request.action == "attach" else "release",
+            host_states=states,
+        )
+        return await self._inquiry_outcome(connection, operation, context)
+
+    # ---- parts ---------------------------------------------------------------------------------------------------
+
+    async def _begin(
+        self,
+        connection: Connection,
+        context: RequestContext,
+        request: AttachL2 | DetachL2,
+        type_: str,
+        phase: str,
+        **options: Any,
+    ) -> Operation:
+        return await operations.create(
+            connection,
+            fresh_uuid(None, context, "operation"),
+            type_,
+            phase=phase,
+            timeout_seconds=request.timeout_seconds,
+            l2_uuid=request.l2_network_uuid,
+            cluster_uuid=request.cluster_uuid,
+            **options,
+        )
+
+    async def _ask_reachable(
+        self,
+        connection: Connection,
+        operation: Operation,
+        network: L2NetworkInventory,
+        cluster_uuid: UUID,
+        action: str,
+    ) -> None:
+        """The pre-flight: every host that could be told to do it says first whether it can."""
+        reachable = await hosts.reachable(connection, cluster_uuids=[cluster_uuid])
+        await conductor.inquire(
+            connection,
+            operation,
+            network,
+            phase=moves.PREFLIGHT,
+            action=action,
+            host_states=dict.fromkeys(reachable, "connected"),
+        )
+
+    async def _clusters_to_check(self, connection: Connection, request: CheckL2) -> list[UUID] | None:
+        """All of the named cluster; else all that it is attached to; a named host stands for itself."""
+        if request.cluster_uuid is not None:
+            return [(await clusters.get(connection, request.cluster_uuid)).uuid]
+        if request.host_uuid is not None:
+            await hosts.get(connection, request.host_uuid)
+            return None
+        return list(await l2_networks.attached_to(connection, request.l2_network_uuid))
+
+    async def _outcome(
+        self, connection: Connection, operation_uuid: UUID, context: RequestContext, *, wait: bool
+    ) -> Any:
+        """The operation, or `Pending` when the caller waits for its end."""
+        running = await operations.lock(connection, operation_uuid) is not None
+        if running and wait and context.may_defer:
+            return Pending(operation_uuid)
+        return await operations.get(connection, operation_uuid)
+
+    async def _inquiry_outcome(self, connection: Connection, operation: Operation, context: RequestContext) -> Any:
+        await conductor.advance(connection, operation.uuid)
+        if await operations.lock(connection, operation.uuid) is None:
+            value = await answers.value_of(connection, operation, None)
+            return value if value is not None else L2Plan(action=operation.action or "")
+        if not context.may_defer:
+            raise InvalidRequest.of_field("type", "hosts cannot be asked inside a batch")
+        return Pending(operation.uuid)

@@ -1,0 +1,90 @@
+"""`host.*`."""
+
+from typing import Any
+
+from viaduct_common.bus import BusError, RequestContext
+from viaduct_common.errors import InvalidRequest
+from viaduct_common.messages.base import Page
+from viaduct_common.messages.host import (
+    CreateHost,
+    DeleteHost,
+    GetHost,
+    HostInventory,
+    QueryHosts,
+    SetHostMaintenance,
+    UpdateHost,
+)
+from viaduct_common.postgres.idempotency import Pending
+from viaduct_common.postgres.pool import Connection
+from viaduct_manager import announce, conductor
+from viaduct_manager.enrolment import Enrolment, EnrolmentFailed
+from viaduct_manager.handlers.new import fresh_uuid
+from viaduct_manager.model import moves
+from viaduct_manager.store import clusters, hosts, operations, realizations
+from viaduct_manager.store.operations import NewStep
+
+
+class HostHandlers:
+    def __init__(self, enrolment: Enrolment) -> None:
+        self._enrolment = enrolment
+
+    async def create(self, request: CreateHost, connection: Connection, context: RequestContext) -> HostInventory:
+        """The row first (it refuses what is wrong), then the broker (which can be repeated), then the commit."""
+        host = await hosts.create(connection, fresh_uuid(request.uuid, context, "host"), request)
+        try:
+            credentials = await self._enrolment.enrol(host.uuid)
+        except BusError as error:
+            raise EnrolmentFailed(f"the host's queue could not be declared: {error}") from error
+        await announce.event(connection, "host.created", host)
+        return host.model_copy(update={"credentials": credentials})
+
+    async def get(self, request: GetHost, connection: Connection, context: RequestContext) -> HostInventory:
+        return await hosts.get(connection, request.uuid)
+
+    async def query(self, request: QueryHosts, connection: Connection, context: RequestContext) -> Page[HostInventory]:
+        return await hosts.query(connection, request)
+
+    async def update(self, request: UpdateHost, connection: Connection, context: RequestContext) -> HostInventory:
+        host = await hosts.update(connection, request)
+        await announce.event(connection, "host.updated", host)
+        return host
+
+    async def set_maintenance(
+        self, request: SetHostMaintenance, connection: Connection, context: RequestContext
+    ) -> HostInventory:
+        found = await hosts.get(connection, request.uuid)
+        await clusters.lock_shared(connection, found.cluster_uuid)
+        host = await hosts.set_maintenance(connection, request.uuid, request.maintenance)
+        if request.maintenance:
+            await conductor.skip_host(connection, host.uuid, "the host was put into maintenance")
+        elif host.state == "connected":
+            await realizations.desire_on_host(connection, host.uuid)
+            await announce.sync(connection, host.uuid)
+        await announce.event(connection, "host.updated", host)
+        return host
+
+    async def delete(self, request: DeleteHost, connection: Connection, context: RequestContext) -> Any:
+        host = await hosts.find_locked(connection, request.uuid)
+        if host is None:
+            return None
+        await hosts.mark_deleting(connection, host.uuid)
+        await realizations.undesire_on_host(connection, host.uuid)
+        operation = await operations.create(
+            connection,
+            fresh_uuid(None, context, "operation"),
+            moves.DELETE_HOST,
+            phase=moves.RELEASE,
+            timeout_seconds=request.timeout_seconds,
+            host_uuid=host.uuid,
+        )
+        steps = []
+        if host.state == "connected":
+            command_id = await announce.sync(connection, host.uuid, operation_uuid=operation.uuid)
+            steps = [NewStep(host.uuid, "pending", command_id)]
+        await operations.begin_phase(connection, operation.uuid, moves.RELEASE, steps)
+        await conductor.advance(connection, operation.uuid)
+        if await operations.lock(connection, operation.uuid) is None:
+            return host
+        if not context.may_defer:
+            raise InvalidRequest.of_field("type", "a connected host cannot be removed inside a batch")
+        return Pending(operation.uuid)

@@ -1,0 +1,73 @@
+"""Which handler does which request."""
+
+from collections.abc import Mapping
+
+from viaduct_common.bus import RequestContext
+from viaduct_common.messages.base import Page
+from viaduct_common.messages.operation import GetOperation, OperationInventory, QueryOperations
+from viaduct_common.messages.realization import QueryRealizations, RealizationInventory
+from viaduct_common.postgres.idempotency import Handler
+from viaduct_common.postgres.pool import Connection
+from viaduct_manager.handlers import clusters, zones
+from viaduct_manager.handlers.attachments import AttachmentHandlers
+from viaduct_manager.handlers.hosts import HostHandlers
+from viaduct_manager.handlers.l2_networks import L2Handlers
+from viaduct_manager.handlers.l3_networks import L3Handlers
+from viaduct_manager.store import operations, realizations
+
+
+def handlers_by_type(
+    host: HostHandlers, l2: L2Handlers, attachment: AttachmentHandlers, l3: L3Handlers
+) -> Mapping[str, Handler]:
+    return {
+        "zone.create": zones.create,
+        "zone.get": zones.get,
+        "zone.query": zones.query,
+        "zone.update": zones.update,
+        "zone.delete": zones.delete,
+        "cluster.create": clusters.create,
+        "cluster.get": clusters.get,
+        "cluster.query": clusters.query,
+        "cluster.update": clusters.update,
+        "cluster.delete": clusters.delete,
+        "host.create": host.create,
+        "host.get": host.get,
+        "host.query": host.query,
+        "host.update": host.update,
+        "host.setMaintenance": host.set_maintenance,
+        "host.delete": host.delete,
+        "l2.create": l2.create,
+        "l2.get": l2.get,
+        "l2.query": l2.query,
+        "l2.update": l2.update,
+        "l2.delete": l2.delete,
+        "l2.candidateClusters": l2.candidate_clusters,
+        "l2.attach": attachment.attach,
+        "l2.detach": attachment.detach,
+        "l2.check": attachment.check,
+        "l2.plan": attachment.plan,
+        "l3.create": l3.create,
+        "l3.get": l3.get,
+        "l3.query": l3.query,
+        "l3.update": l3.update,
+        "l3.delete": l3.delete,
+        "operation.get": _get_operation,
+        "operation.query": _query_operations,
+        "realization.query": _query_realizations,
+    }
+
+
+async def _get_operation(request: GetOperation, connection: Connection, context: RequestContext) -> OperationInventory:
+    return await operations.get(connection, request.uuid)
+
+
+async def _query_operations(
+    request: QueryOperations, connection: Connection, context: RequestContext
+) -> Page[OperationInventory]:
+    return await operations.query(connection, request)
+
+
+async def _query_realizations(
+    request: QueryRealizations, connection: Connection, context: RequestContext
+) -> Page[RealizationInventory]:
+    return await realizations.query(connection, request)

@@ -1,0 +1,112 @@
+"""The network manager's process: wiring only."""
+
+import argparse
+import asyncio
+import sys
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+from yarl import URL
+
+from viaduct_common import topology
+from viaduct_common.bus import Bus, Outgoing, RequestServer
+from viaduct_common.messages.registry import MANAGER_REQUESTS
+from viaduct_common.postgres.idempotency import IdempotentExecutor, purge_answers
+from viaduct_common.postgres.migrations import migrate
+from viaduct_common.postgres.outbox import OnUnroutable, OutboxRelay
+from viaduct_common.postgres.pool import open_pool
+from viaduct_common.process import stop_signals
+from viaduct_common.telemetry import HealthServer, configure_logging
+from viaduct_manager.agents import AgentListener
+from viaduct_manager.caretaker import Caretaker
+from viaduct_manager.enrolment import Enrolment
+from viaduct_manager.handlers.attachments import AttachmentHandlers
+from viaduct_manager.handlers.hosts import HostHandlers
+from viaduct_manager.handlers.l2_networks import L2Handlers
+from viaduct_manager.handlers.l3_networks import L3Handlers
+from viaduct_manager.handlers.table import handlers_by_type
+from viaduct_manager.l2_types.registry import L2Types
+from viaduct_manager.settings import ManagerSettings
+from viaduct_manager.waiters import OperationWaiters
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="viaduct-manager",
+        description="Viaduct's network manager. Its settings are environment variables; see docs/operations.md.",
+    )
+    parser.add_argument("--version", action="version", version=version("viaduct"))
+    parser.parse_args()
+    try:
+        settings = ManagerSettings()
+    except ValidationError as error:
+        problems = "; ".join(f"VIADUCT_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
+        sys.exit(f"viaduct-manager: {problems}")
+    configure_logging("manager", settings.log_format)
+    asyncio.run(run(settings))
+
+
+async def run(settings: ManagerSettings) -> None:
+    """Serve until SIGTERM; then take no more, end what was started, and leave.
+
+    A background duty that dies takes the process with it: its supervisor starts it anew, and nothing is lost.
+    """
+    l2_types = L2Types.from_entry_points()
+    secret = bytes.fromhex(settings.enrolment_secret_file.read_text().strip())
+    vhost = URL(settings.amqp_url).path.removeprefix("/") or "/"
+    async with (
+        stop_signals() as stop,
+        open_pool(settings.postgres_url, "viaduct-manager") as pool,
+        Bus(settings.amqp_url, name="viaduct-manager", declares=True) as bus,
+        Enrolment(settings.broker_api_url, vhost, secret, bus, settings.host_queue_type) as enrolment,
+    ):
+        await migrate(pool, *migration_folders())
+        relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment))
+        l2 = L2Handlers(l2_types)
+        handlers = handlers_by_type(HostHandlers(enrolment), l2, AttachmentHandlers(l2), L3Handlers(bus))
+        executor = IdempotentExecutor(pool, handlers, waiters=OperationWaiters(), committed=relay.wake)
+        listener = AgentListener(pool, bus, settings.heartbeat_seconds, relay.wake)
+        caretaker = Caretaker(
+            pool,
+            enrolment,
+            silent_seconds=settings.heartbeat_seconds * settings.missed_heartbeats,
+            every_seconds=settings.caretaker_seconds,
+            committed=relay.wake,
+        )
+        with HealthServer(settings.metrics_listen, ready=lambda: bus.connected):
+            async with asyncio.TaskGroup() as tasks:
+                duties = [tasks.create_task(duty) for duty in (relay.run(), caretaker.run(), purge_answers(pool))]
+                async with (
+                    bus.consume(topology.AGENTS_QUEUE, listener.handle, prefetch=64),
+                    RequestServer(
+                        bus, topology.MANAGER_QUEUE, MANAGER_REQUESTS, executor.execute, settings.role_policy
+                    ),
+                ):
+                    log.info("manager_started", l2_types=l2_types.names)
+                    await stop.wait()
+                    log.info("manager_stopping")
+                for duty in duties:
+                    duty.cancel()
+
+
+def migration_folders() -> tuple[Path, Path]:
+    """What every service has, and the manager's own."""
+    return (
+        Path(str(files("viaduct_common.postgres") / "sql")),
+        Path(str(files("viaduct_manager.store") / "sql")),
+    )
+
+
+def _host_queue_mender(enrolment: Enrolment) -> OnUnroutable:
+    async def mend(message: Outgoing) -> None:
+        """A command that no queue takes: the host's queue was lost, so declare it; the relay tries again."""
+        host_uuid = topology.host_of_user(message.routing_key)
+        if message.exchange == topology.COMMANDS and host_uuid is not None:
+            await enrolment.declare_queue(host_uuid)
+
+    return mend

@@ -49,10 +49,10 @@ class Process:
         stat = _stat(self.pid)
         if stat is None or int(stat[19]) != self.start_ticks:
             return False
-        if stat[0] in "ZX":
+        if stat[0] in "ZX" and int(stat[17]) <= 1:
             _reap(self.pid)
             return False
-        return True
+        return True  # also when the first thread has ended, but not the last
 
     def age_seconds(self) -> float:
         """Return for how long the process has been running."""
@@ -144,7 +144,7 @@ def _all_pids() -> list[int]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat from the state on: 0 state, 1 parent, 3 session, 19 start time (proc(5))."""
+    """Return /proc/PID/stat from the state on: 0 state, 1 parent, 3 session, 17 threads, 19 start time (proc(5))."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

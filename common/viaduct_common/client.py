@@ -11,10 +11,12 @@ Every method takes the fields of its message (see `viaduct_common.messages`) as 
 `message_id`, to repeat a request safely. A refusal is raised as the error of its code (`viaduct_common.errors`).
 """
 
+import logging
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
+import structlog
 from pydantic import ValidationError
 
 from viaduct_common.bus import Bus
@@ -36,6 +38,9 @@ class ViaductClient:
     """
 
     def __init__(self, url: str, *, name: str = "viaduct-client", timeout_seconds: float = 60.0) -> None:
+        if not structlog.is_configured():
+            # A library inside somebody's program: what it has to say is in its errors, not on their terminal.
+            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
         self._bus = Bus(url, name=name)
         self._timeout_seconds = timeout_seconds
         self.zone = Zones(self)

@@ -8,8 +8,12 @@ from viaduct_common.roles import RolePolicy
 from viaduct_common.telemetry import LogFormat
 
 
+# The broker users that `deploy/rabbitmq` makes: the operator, and the manager, who asks IPAM.
+SHIPPED_ROLES: dict[str, Role] = {"viaduct-operator": "admin", "viaduct-manager": "operator"}
+
+
 class ServiceSettings(BaseSettings):
-    """`roles` maps broker users to roles, as JSON: `{"compute": "operator"}`."""
+    """`roles` maps further broker users to roles, as JSON: `{"compute": "operator"}`."""
 
     model_config = SettingsConfigDict(env_prefix="VIADUCT_", frozen=True)
 
@@ -22,4 +26,4 @@ class ServiceSettings(BaseSettings):
 
     @property
     def role_policy(self) -> RolePolicy:
-        return RolePolicy(self.anonymous_role, self.roles)
+        return RolePolicy(self.anonymous_role, SHIPPED_ROLES | self.roles)

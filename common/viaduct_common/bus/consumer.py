@@ -29,6 +29,7 @@ class Consumer:
         self._queue: AbstractQueue | None = None
         self._channel: AbstractChannel | None = None
         self._tag: str | None = None
+        self._unwatch: Callable[[], None] = lambda: None
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
 
@@ -40,7 +41,7 @@ class Consumer:
         underlay = await self._channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
         self._tag = await self._queue.consume(self._on_message)
-        self._link.watch(self._channel)
+        self._unwatch = self._link.watch(self._channel)
 
     async def close(self, grace_seconds: float) -> None:
         """Take no more, let what runs end, then close the channel: what is not acked goes back to the queue."""
@@ -53,6 +54,7 @@ class Consumer:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        self._unwatch()
         if self._channel is not None:
             await self._channel.close()
 

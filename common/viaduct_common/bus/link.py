@@ -63,13 +63,17 @@ class Link:
         if self._broken is not None and not self._broken.done():
             self._broken.set_result(reason)
 
-    def watch(self, channel: AbstractChannel) -> None:
-        """A channel that closes by itself breaks the link: it is easier to begin again than to mend."""
+    def watch(self, channel: AbstractChannel) -> Callable[[], None]:
+        """A channel that closes by itself breaks the link: it is easier to begin again than to mend.
+
+        Returns what ends the watch, to be called before closing the channel on purpose.
+        """
 
         def on_close(_channel: AbstractChannel | None, error: BaseException | None) -> None:
             self.reset(f"a channel was closed: {error!r}")
 
         channel.close_callbacks.add(on_close)
+        return lambda: channel.close_callbacks.discard(on_close)
 
     async def run_now(self, setup: Setup) -> None:
         """Run a set-up on the present connection; without one, or when it fails, the supervisor will run it."""

@@ -26,8 +26,8 @@ _LOCK = """
     SELECT *, extract(epoch FROM deadline_at - now())::float8 AS seconds_left FROM operation WHERE uuid = $1 FOR UPDATE
 """
 _ADD_STEPS = """
-    INSERT INTO operation_step (operation_uuid, host_uuid, phase, state, command_id, generation)
-    SELECT $1, host_uuid, $2, state, command_id, generation
+    INSERT INTO operation_step (operation_uuid, host_uuid, phase, state, command_id, generation, finished_at)
+    SELECT $1, host_uuid, $2, state, command_id, generation, CASE state WHEN 'skipped' THEN now() END
     FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::bigint[]) AS t(host_uuid, state, command_id, generation)
 """
 _BEGIN_PHASE = "UPDATE operation SET phase = $2, pending = $3, failed = 0 WHERE uuid = $1"

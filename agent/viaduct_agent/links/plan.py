@@ -13,6 +13,8 @@ from viaduct_common.messages.l2 import Difference
 
 # A port of one of these hands its frames to it: a bridge or VLAN device on the port would see none.
 _AGGREGATES = frozenset({"bond", "team", "openvswitch", "hsr"})
+# Kinds that take the MAC of the link below.
+_STACKED = frozenset({"vlan", "macvlan", "macvtap", "ipvlan"})
 # What only a new device can change.
 _FIXED = ("kind", "parent", "vlan_id")
 _SETTABLE = ("mtu", "mac", "master", "up", "stp", "forward_delay", "generation")
@@ -71,8 +73,8 @@ def plan_release(owner: UUID, actual: Links, uplink: str | None = None, *, force
     """Return the steps that take every device of `owner` away; `actual` is a dump of all links.
 
     The host's own NIC is given back first (`nomaster`): the network is isolated at once, and the slow deletion of
-    the bridge follows. Without `uplink` (a leftover of which only the mark is known, a label mapped anew) the NIC is
-    told by its MAC, which the bridge shares.
+    the bridge follows. Without `uplink` (a leftover of which only the mark is known) the NIC is told by its MAC, which
+    the bridge shares.
 
     Raises:
         InUse: ports that we did not make (VM taps), or links on top, are there and `force` is not set.
@@ -205,7 +207,10 @@ def _in_use(users: list[str], names: frozenset[str]) -> InUse:
 
 
 def _is_uplink(link: Link, bridge: Link, uplink: str | None) -> bool:
-    return link.name == uplink or (link.mac is not None and link.mac == bridge.mac)
+    if uplink is not None:
+        return link.name == uplink
+    # A stranger's VLAN device on the NIC has the same MAC; it is a user of the bridge like any other.
+    return link.mac is not None and link.mac == bridge.mac and link.kind not in _STACKED
 
 
 def _wire(value: Any) -> Any:

@@ -7,7 +7,6 @@ from viaduct_common.messages.base import Role
 from viaduct_common.roles import RolePolicy
 from viaduct_common.telemetry import LogFormat
 
-
 # The broker users that `deploy/rabbitmq` makes: the operator, and the manager, who asks IPAM.
 SHIPPED_ROLES: dict[str, Role] = {"viaduct-operator": "admin", "viaduct-manager": "operator"}
 

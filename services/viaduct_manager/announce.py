@@ -80,11 +80,20 @@ async def inquiries(
     operation_uuid: UUID,
     forced: bool = False,
 ) -> dict[UUID, UUID]:
-    """Ask hosts to compare and plan; return the command's id by host."""
+    """Ask hosts to compare and plan; return the command's id by host. Generation 0 stands for a host told nothing."""
     ids: dict[UUID, UUID] = {}
     messages = []
-    for host_uuid in host_uuids:
-        item = L2Inquiry.model_validate({"generation": 0, "l2_network": network, "action": action, "force": forced})
+    asked = list(host_uuids)
+    generations = await realizations.generations(connection, network.uuid, asked)
+    for host_uuid in asked:
+        item = L2Inquiry.model_validate(
+            {
+                "generation": generations.get(host_uuid, 0),
+                "l2_network": network,
+                "action": action,
+                "force": forced,
+            }
+        )
         message = _command(host_uuid, CheckL2Command(items=[item]), lifetime_seconds, operation_uuid)
         ids[host_uuid] = message.message_id
         messages.append(message)

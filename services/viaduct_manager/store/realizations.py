@@ -90,6 +90,7 @@ _OF_HOST = """
     SELECT l2_uuid, generation, desired, state, extract(epoch FROM now() - since)::float8 AS age_seconds
     FROM realization WHERE host_uuid = $1
 """
+_GENERATIONS = "SELECT host_uuid, generation FROM realization WHERE l2_uuid = $1 AND host_uuid = ANY($2::uuid[])"
 _START_SYNC = """
     UPDATE realization SET state = 'realizing', retry_at = NULL, since = now()
     WHERE host_uuid = $1 AND desired = 'present' AND state <> 'realized'
@@ -199,6 +200,12 @@ async def renew_due(connection: Connection) -> list[Ordered]:
 async def of_host(connection: Connection, host_uuid: UUID) -> list[Wanted]:
     rows = await connection.fetch(_OF_HOST, host_uuid)
     return [Wanted(row["l2_uuid"], row["generation"], row["desired"], row["state"], row["age_seconds"]) for row in rows]
+
+
+async def generations(connection: Connection, l2_uuid: UUID, host_uuids: list[UUID]) -> dict[UUID, int]:
+    """The generation that each host was last told, by host; hosts that were told nothing are missing."""
+    rows = await connection.fetch(_GENERATIONS, l2_uuid, host_uuids)
+    return {row["host_uuid"]: row["generation"] for row in rows}
 
 
 async def start_sync(connection: Connection, host_uuid: UUID) -> None:

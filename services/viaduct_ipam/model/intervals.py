@@ -42,8 +42,10 @@ class IntervalSet:
         return max(address, self.parts[index][0]) if index < len(self.parts) else None
 
     def within(self, first: int, last: int) -> "IntervalSet":
-        """The members from `first` to `last`, both inclusive."""
+        """The members from `first` to `last`, both inclusive; none if first > last."""
         parts: list[Interval] = []
+        if first > last:
+            return IntervalSet()
         for part in self.parts[bisect_left(self._lasts, first) :]:
             if part[0] > last:
                 break

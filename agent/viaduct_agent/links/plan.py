@@ -165,6 +165,8 @@ def _refuse_wrong_master(desired: Desired, uplink: Link, actual: Links) -> None:
         return
     master = actual.get(uplink.master)
     kind = None if master is None else master.kind
+    if master is not None and master.owner == desired.owner:
+        return  # our own bridge under another name: stale, see below
     if desired.uplink_master is None and kind not in _AGGREGATES:
         return  # a VLAN device works beside a bridge: tagged frames reach it first (net/core/dev.c, vlan_do_receive)
     text = f"{uplink.name} is a port of {kind or 'device'} {uplink.master}"

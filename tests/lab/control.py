@@ -17,7 +17,7 @@ def ask(netns: str, address: str, request: dict[str, Any], *, timeout_seconds: f
     """
     what = request.get("run") or request.get("spawn") or request
     try:
-        conn = connect_inside(netns, (address, EXEC_PORT))
+        conn = connect_inside(netns, (address, EXEC_PORT), timeout_seconds=min(10, timeout_seconds))
     except OSError as exc:
         raise LabError(f"the host at {address} does not answer: {exc}") from exc
     with conn, conn.makefile("rwb") as stream:

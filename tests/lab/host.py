@@ -7,6 +7,7 @@ Every host N (numbered from 11) has these NICs, made anew at every boot with the
     eth1   no address        data, on the segment `trunk`, which passes tagged frames; more segments: eth2 ...
 """
 
+import hashlib
 import json
 import shlex
 from abc import ABC, abstractmethod
@@ -212,8 +213,12 @@ class Host(ABC):
         return Program(self, int(answer["pid"]), self.directory / log)
 
     def add_vm(self, name: str, bridge: str | None = None, *, address: str = "", mac: str = "") -> Vm:
-        """Make a VM end point (see `Vm`): its NIC is a port of `bridge`; `address` has a prefix length."""
-        return Vm.create(self.run, name, bridge, address=address, mac=mac)
+        """Make a VM end point (see `Vm`): its NIC is a port of `bridge`; `address` has a prefix length.
+
+        Without `mac` the name decides it, so that the same VM after a boot is the same to its neighbours.
+        """
+        digest = hashlib.sha256(f"{self.spec.number}/{name}".encode()).digest()
+        return Vm.create(self.run, name, bridge, address=address, mac=mac or f"52:54:01:{digest[:3].hex(':')}")
 
     # ---- what a kind adds ------------------------------------------------------------------------------------
 

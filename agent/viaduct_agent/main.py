@@ -32,7 +32,7 @@ from viaduct_common.process import stop_signals
 from viaduct_common.telemetry import HealthServer, configure_logging
 
 log = structlog.get_logger()
-STOP_SECONDS = 30.0
+STOP_SECONDS = 25.0  # the unit's TimeoutStopSec is 30, after which systemd kills
 _STATUS_SECONDS = 10.0
 _ALIVE_SECONDS = 5.0
 BAD_SETTINGS_EXIT = 2
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def run(settings: AgentSettings, password: str) -> None:
-    """Until SIGTERM. The networks stay up; what is not finished within 30 s goes back to the queue.
+    """Until SIGTERM. The networks stay up; what is not finished within 25 s goes back to the queue.
 
     The broker need not be there: READY says that the kernel was read, and commands are taken when they can be.
     """

@@ -24,10 +24,9 @@ def up(stack: Stack, progress: Progress, _: Arguments) -> int:
     began = time.monotonic()
     progress.heading("Viaduct's local stack")
     stack.up()
-    progress.say(
-        f"\nUp after {time.monotonic() - began:.1f} s. Addresses and passwords: {shown(stack.run_dir.path / 'env')}"
-    )
-    progress.say("    set -a; . " + shown(stack.run_dir.path / "env"))
+    env = shown(stack.run_dir.path / "env")
+    progress.say(f"\nUp after {time.monotonic() - began:.1f} s. Addresses and passwords are in {env}:")
+    progress.say(f"    set -a; . {env}")
     progress.say("    make status    make down")
     return 0
 
@@ -60,10 +59,11 @@ def control(stack: Stack, progress: Progress, arguments: Arguments) -> int:
                 host.stop(hard=verb == "kill")
             if verb in {"start", "restart"}:
                 host.start()
-                stack.hosts.start_agent(name)
-                stack.wait_connected([name])
+                stack.start_agents([name])
         else:
             getattr(stack.part(name), verb)()
+            if verb in {"start", "restart"}:
+                stack.settle()
     return 0
 
 
@@ -74,8 +74,7 @@ def agent(stack: Stack, progress: Progress, arguments: Arguments) -> int:
         if verb != "start":
             stack.hosts.stop_agent(name, number=signal.SIGKILL if verb == "kill" else signal.SIGTERM)
         if verb in {"start", "restart"}:
-            stack.hosts.start_agent(name)
-            stack.wait_connected([name])
+            stack.start_agents([name])
     return 0
 
 

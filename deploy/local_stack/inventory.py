@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -43,11 +44,24 @@ async def enrol(amqp_url: str, names: Sequence[str]) -> dict[str, Enrolled]:
     return enrolled
 
 
-async def host_states(amqp_url: str, names: Sequence[str]) -> dict[str, str]:
-    """Return the state of each host, by its name: `connected` is the good one."""
+@dataclass(frozen=True)
+class Seen:
+    """What the manager says of a host: `connected` is the good state."""
+
+    state: str
+    last_seen_at: datetime | None
+
+    def connected(self, seen_after: datetime | None = None) -> bool:
+        """Tell whether the host is connected, and has been heard of after that time."""
+        late = seen_after is not None and (self.last_seen_at is None or self.last_seen_at <= seen_after)
+        return self.state == "connected" and not late
+
+
+async def seen_hosts(amqp_url: str, names: Sequence[str]) -> dict[str, Seen]:
+    """Return what the manager says of each host, by its name."""
     async with ViaductClient(amqp_url, name="local-stack", timeout_seconds=CALL_SECONDS) as net:
         page = await net.host.query(filters={"name": list(names)})
-    return {host.name: host.state for host in page.items}
+    return {host.name: Seen(host.state, host.last_seen_at) for host in page.items}
 
 
 async def _ensure(family: Any, more: dict[str, Any], **identity: Any) -> Any:

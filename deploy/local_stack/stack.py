@@ -8,23 +8,25 @@ from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lab import LabError
-from lab.machine import wait_until
 
 from local_stack.broker import Broker
 from local_stack.compose import ComposedBroker, ComposedPostgres
 from local_stack.hosts import Hosts
-from local_stack.inventory import enrol, host_states
+from local_stack.inventory import Seen, enrol, seen_hosts
 from local_stack.part import Part, StackError
 from local_stack.postgres import Postgres
 from local_stack.progress import Progress
 from local_stack.run_dir import RunDir, write_private
 from local_stack.service import Service
+from viaduct_common.errors import ViaductError
 
 T = TypeVar("T")
+ASK_SECONDS = 0.2  # between two questions to the manager
 CONNECT_SECONDS = 60.0  # from the start of the agents until the manager has heard of all
 HOST_NAME = re.compile(r"host[1-9][0-9]*")
 SERVICE_NAME = re.compile(r"(manager|ipam)(?:-([1-9][0-9]*))?")
@@ -146,32 +148,56 @@ class Stack:
             self.hosts.connect(self.broker.port)
         with show.step("zone, clusters, hosts", "registered"):
             self.hosts.remember(apart(enrol(self.broker.amqp_url(), names)))
-        with show.step("agents", "connected"), lab_errors():
-            for name in names:
+        with show.step("agents", "connected"):
+            self.start_agents(names)
+
+    def start_agents(self, names: Iterable[str]) -> None:
+        """Start the agents of these hosts, where they do not run, and wait until the manager has heard of each."""
+        names = list(names)
+        fresh = [name for name in names if self.hosts.agent(name) is None]
+        now = datetime.now(UTC)
+        with lab_errors():
+            for name in fresh:
                 self.hosts.start_agent(name)
-            self.wait_connected()
+        self.wait_connected(fresh, seen_after=now)
+        self.wait_connected(names)
 
-    def wait_connected(self, names: Iterable[str] | None = None, *, timeout_seconds: float = CONNECT_SECONDS) -> None:
-        """Wait until the manager calls every host connected."""
-        wanted = list(names or self.hosts.names)
+    def wait_connected(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        seen_after: datetime | None = None,
+        timeout_seconds: float = CONNECT_SECONDS,
+    ) -> None:
+        """Wait until the manager calls these hosts, or all, connected, by a heartbeat after `seen_after`.
 
-        def missing() -> list[str]:
-            states = self.host_states()
-            return [name for name in wanted if states.get(name) != "connected"]
-
+        Raises:
+            StackError: an agent has ended, or the time is over.
+        """
+        wanted = self.hosts.names if names is None else list(names)
         deadline = time.monotonic() + timeout_seconds
-        while late := missing():
+        while late := self._late(wanted, seen_after):
             ended = [name for name in late if self.hosts.agent(name) is None]
             if ended or time.monotonic() > deadline:
                 who = (ended or late)[0]
                 why = "has ended" if ended else f"is not connected after {timeout_seconds:.0f} s"
                 log = self.hosts.agent_log(who)
                 raise StackError(f"the agent of {who} {why}", log=log, advice=f"look at {log}")
-            wait_until(lambda: False, timeout_seconds=0.2)
+            time.sleep(ASK_SECONDS)
 
-    def host_states(self) -> dict[str, str]:
+    def _late(self, wanted: Iterable[str], seen_after: datetime | None) -> list[str]:
+        seen = self.seen_hosts()
+        return [name for name in wanted if not (name in seen and seen[name].connected(seen_after))]
+
+    def settle(self) -> None:
+        """Wait until the services that run are ready again, after the broker or the database was away."""
+        for service in self.services():
+            if service.alive():
+                service.wait_ready()
+
+    def seen_hosts(self) -> dict[str, Seen]:
         """Return what the manager says of the hosts."""
-        return apart(host_states(self.broker.amqp_url(), self.hosts.names))
+        return apart(seen_hosts(self.broker.amqp_url(), self.hosts.names))
 
     def write_env(self) -> None:
         """Write the file `env`: what a client needs to know, as plain shell variables."""
@@ -200,16 +226,21 @@ class Stack:
         if not self.hosts.names:
             return rows
         try:
-            states = self.host_states() if all(row.good for row in rows) else {}
-        except Exception as exc:  # whatever it is, the table must show it
-            states = dict.fromkeys(self.hosts.names, f"unknown: {exc}")
-        for name in self.hosts.names:
-            host = self.hosts.host(name)
-            agent = self.hosts.agent(name) if host.alive() else None
-            state = states.get(name, "unknown") if agent else "no agent" if host.alive() else "down"
-            where = f"{host.spec.kind}, {host.address}"
-            rows.append(Row(name, state == "connected" and agent is not None, f"{state:<12} {where}"))
-        return rows
+            seen = self.seen_hosts() if all(row.good for row in rows) else {}
+        except (ViaductError, TimeoutError, OSError) as exc:
+            rows.append(Row("manager", False, f"does not answer: {exc}"))
+            seen = {}
+        return rows + [self._host_row(name, seen.get(name)) for name in self.hosts.names]
+
+    def _host_row(self, name: str, seen: Seen | None) -> Row:
+        host = self.hosts.host(name)
+        if not host.alive():
+            state = "down"
+        elif self.hosts.agent(name) is None:
+            state = "no agent"
+        else:
+            state = seen.state if seen else "unknown"
+        return Row(name, state == "connected", f"{state:<12} {host.spec.kind}, {host.address}")
 
     def down(self) -> None:
         """Stop everything and remove all data; nothing that runs, or of it, is no error."""

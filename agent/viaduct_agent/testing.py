@@ -1,5 +1,6 @@
 """For tests of backends, ours and others': a kernel in memory, at the same seam as the real one."""
 
+import asyncio
 import errno
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ class FakeKernel:
         self.fail_at: int | None = None
 
     async def observe(self, names: Iterable[str] | None = None, *, addresses_of: str | None = None) -> Links:
+        await asyncio.sleep(0)  # as the real one: others get their turn
         if names is None:
             shown = dict(self.links)
         else:
@@ -33,6 +35,7 @@ class FakeKernel:
         }  # fmt: skip
 
     async def apply(self, step: Step, indexes: MutableMapping[str, int]) -> Step:
+        await asyncio.sleep(0)
         if self.fail_at is not None:
             self.fail_at -= 1
             if self.fail_at < 0:

@@ -243,12 +243,24 @@ async def test_a_sync_delivered_again_releases_nothing_that_came_after_it(host: 
     assert "br_eth1_20" in host.owned
 
 
-async def test_a_network_that_was_commanded_while_a_sync_runs_stays(host: Host, network: Make) -> None:
+async def test_a_network_that_was_commanded_while_a_sync_runs_stays(
+    host: Host, network: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The realize came after the sync; the dump that the sync looks at has it already."""
-    later = network(vlan=20)
-    await asyncio.gather(
-        host.dispatcher.handle(delivery(sync())), host.dispatcher.handle(delivery(realize(later, 1)))
-    )  # fmt: skip
+    later, realized, observe = network(vlan=20), asyncio.Event(), host.kernel.observe
+
+    async def observe_late(names: Any = None, **more: Any) -> Any:
+        if names is None:
+            await realized.wait()
+        return await observe(names, **more)
+
+    monkeypatch.setattr(host.kernel, "observe", observe_late)
+    running = asyncio.create_task(host.dispatcher.handle(delivery(sync())))
+    await asyncio.sleep(0)
+    await host.do(realize(later, 1))
+    realized.set()
+    await running
+    assert host.completions[-1].released == []
     assert "br_eth1_20" in host.owned
 
 

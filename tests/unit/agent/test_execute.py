@@ -1,7 +1,9 @@
 """Doing a plan: all of it, or nothing."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
@@ -104,6 +106,19 @@ async def test_check_is_strictly_read_only() -> None:
     await host.check(vlan_network())
     await host.check_release(OTHER)
     assert kernel.applied == []
+
+
+async def test_a_realize_waits_for_one_release_at_most() -> None:
+    """Two hundred releases take ten seconds; a new network must not wait for them."""
+    host, order = HostLinks(FakeKernel([NIC])), []
+
+    async def noted(name: str, work: Awaitable[object]) -> None:
+        await work
+        order.append(name)
+
+    releases = [noted("release", host.release(uuid4())) for _ in range(10)]
+    await asyncio.gather(*releases, noted("realize", host.realize(vlan_network())))
+    assert order.index("realize") <= 1
 
 
 async def test_release_in_use_changes_nothing() -> None:

@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
@@ -73,8 +74,8 @@ class Hosts:
 
     def down(self) -> None:
         """Stop all hosts in order and remove the lab."""
-        for host in self.lab.hosts():
-            host.stop()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda host: host.stop(), self.lab.hosts()))
         self.lab.down()
 
     # ---- agents ----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from prometheus_client import Counter
 from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
-from viaduct_agent.links.host import Checked
+from viaduct_agent.links.host import Checked, HostLinks
 from viaduct_agent.links.watch import Changed
 from viaduct_common.errors import ViaductError
 from viaduct_common.messages.base import ErrorBody
@@ -47,12 +47,14 @@ class DriftGuard:
         lanes: Lanes,
         report: Report,
         *,
+        links: HostLinks,
         sweep_seconds: float = SWEEP_SECONDS,
     ) -> None:
         self._backends = backends
         self._holdings = holdings
         self._lanes = lanes
         self._report = report
+        self._links = links
         self._sweep_seconds = sweep_seconds
         self._due: dict[UUID, float] = {}
         self._fights: dict[UUID, _Fight] = {}
@@ -75,6 +77,10 @@ class DriftGuard:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._sweep_seconds)
+            try:
+                await self._links.observe()  # so that the looks find devices that no name leads to
+            except ViaductError as exc:
+                log.warning("sweep_without_dump", error=exc.message)
             now = time.monotonic()
             watched = self._holdings.watched()
             for uuid in watched:

@@ -88,7 +88,7 @@ async def run(settings: AgentSettings, password: str) -> None:
             send=_completion_sender(bus, settings),
             interface_map=settings.interface_map,
         )
-        guard = DriftGuard(backends, holdings, lanes, session.drift)
+        guard = DriftGuard(backends, holdings, lanes, session.drift, links=links)
         stack.enter_context(HealthServer(settings.metrics_listen, lambda: bus.connected))
         await stack.enter_async_context(bus)
         bus.on_connect(session.on_connect)

@@ -9,6 +9,7 @@ import structlog
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.links.model import BRIDGE, Link, Links
 from viaduct_common.bus.failures import BusError
+from viaduct_common.errors import ViaductError
 from viaduct_common.messages.agent import HealthFact, HostDrift, HostHeartbeat, HostHello, InterfaceFact
 from viaduct_common.messages.base import ErrorBody, Report
 from viaduct_common.messages.l2 import Difference
@@ -62,7 +63,7 @@ class Session:
                     self._hello_due.clear()
                     await self._send(await self._hello())
                 await self._send(self._heartbeat())
-            except BusError as exc:
+            except (BusError, ViaductError) as exc:  # no broker, or a kernel too busy to be read
                 self._hello_due.set()
                 log.warning("report_not_sent", reason=str(exc))
                 await asyncio.sleep(min(1.0, self._heartbeat_seconds))

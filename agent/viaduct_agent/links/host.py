@@ -31,10 +31,18 @@ class HostLinks:
         self._lock = asyncio.Lock()
         # Releases queue here first, so that at most one stands before a realize: each waits some 25 ms for RCU.
         self._one_release = asyncio.Lock()
+        self._names_by_owner: dict[UUID, set[str]] = {}
 
     async def observe(self) -> Links:
-        """Every link of the host."""
-        return await self._kernel.observe()
+        """Every link of the host. What carries a mark is remembered by name: a look at one network then finds also
+        devices that it has no more use for."""
+        links = await self._kernel.observe()
+        names: dict[UUID, set[str]] = {}
+        for link in links.values():
+            if link.owner is not None:
+                names.setdefault(link.owner, set()).add(link.name)
+        self._names_by_owner = names
+        return links
 
     async def realize(self, desired: Desired) -> tuple[str, ...]:
         """Make it so; return what was done. Raises what `plan` and `execute` do."""
@@ -47,9 +55,9 @@ class HostLinks:
                 verify(lambda: plan(desired, now), lambda: differences(desired, now))
         return _commands(steps)
 
-    async def check(self, desired: Desired, *, everything: Links | None = None) -> Checked:
-        """Compare and plan, change nothing. `everything` is a full dump, if the caller has one already."""
-        actual = everything if everything is not None else await self._look(desired)
+    async def check(self, desired: Desired) -> Checked:
+        """Compare and plan, change nothing."""
+        actual = await self._look(desired)
         found = tuple(differences(desired, actual))
         present = any(actual[name].owner == desired.owner for name in desired.device_names & actual.keys())
         try:
@@ -60,7 +68,7 @@ class HostLinks:
     async def release(self, owner: UUID, uplink: str | None = None, *, force: bool = False) -> tuple[str, ...]:
         """Take every device of `owner` away; return what was done. Nothing to do is no error."""
         async with self._one_release, self._lock:
-            actual = await self._kernel.observe()
+            actual = await self.observe()
             steps = plan_release(owner, actual, uplink, force=force)
             if steps:
                 await execute(self._kernel, steps, actual)
@@ -71,7 +79,7 @@ class HostLinks:
 
     async def check_release(self, owner: UUID, uplink: str | None = None, *, force: bool = False) -> Checked:
         """What `release` would do; changes nothing."""
-        actual = await self._kernel.observe()
+        actual = await self.observe()
         present = any(link.owner == owner for link in actual.values())
         try:
             return Checked((), _commands(plan_release(owner, actual, uplink, force=force)), present)
@@ -80,7 +88,8 @@ class HostLinks:
 
     async def _look(self, desired: Desired) -> Links:
         addresses_of = desired.uplink if desired.uplink_master is not None else None
-        return await self._kernel.observe(desired.device_names, addresses_of=addresses_of)
+        names = desired.device_names | self._names_by_owner.get(desired.owner, set())
+        return await self._kernel.observe(names, addresses_of=addresses_of)
 
 
 def _commands(steps: tuple[Step, ...]) -> tuple[str, ...]:

@@ -26,10 +26,11 @@ class Watched:
     def __init__(self, netlink: Netlink, network: L2NetworkInventory) -> None:
         self.netlink = netlink
         self.want = L2OnHost(1, network, "eth1")
-        self.backends = Registry([NoVlanBackend], HostLinks(netlink))
+        links = HostLinks(netlink)
+        self.backends = Registry([NoVlanBackend], links)
         self.holdings = Holdings()
         self.reports: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
-        self.guard = DriftGuard(self.backends, self.holdings, Lanes(), self._report)
+        self.guard = DriftGuard(self.backends, self.holdings, Lanes(), self._report, links=links)
 
     async def _report(self, *report: Any) -> None:
         self.reports.put_nowait(report)

@@ -32,7 +32,9 @@ class Guarded:
         self.backends = Registry([VlanBackend], self.links)
         self.reports: asyncio.Queue[tuple[UUID, int, list[Difference], ErrorBody | None]] = asyncio.Queue()
         self.events: asyncio.Queue[Changed] = asyncio.Queue()
-        self.guard = DriftGuard(self.backends, self.holdings, self.lanes, self._report, sweep_seconds=0.2)
+        self.guard = DriftGuard(
+            self.backends, self.holdings, self.lanes, self._report, links=self.links, sweep_seconds=0.2
+        )
 
     async def _report(self, *report: Any) -> None:
         self.reports.put_nowait(report)  # type: ignore[arg-type]
@@ -124,3 +126,13 @@ async def test_what_cannot_be_repaired_is_reported_and_leaves_the_digest_until_i
     async with asyncio.timeout(5):
         while guarded.holdings.digest() != holdings_digest([(uuid, 1)]):  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.05)
+
+
+async def test_a_device_of_ours_that_nothing_needs_is_found_by_the_sweep_and_goes(guarded: Guarded) -> None:
+    """It is no port and has no wanted name: only its mark tells."""
+    owner = guarded.want.network.uuid
+    guarded.kernel.links["stray"] = Link("stray", "vlan", owner, 1, index=99, parent="eth1", vlan_id=99)
+    _, _, found, error = await next_report(guarded)
+    assert error is None
+    assert [(one.device, one.desired) for one in found] == [("stray", "absent")]
+    assert "stray" not in guarded.kernel.links

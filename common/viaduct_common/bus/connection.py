@@ -36,6 +36,7 @@ log = structlog.get_logger()
 
 REPLY_TO = "amq.rabbitmq.reply-to"  # https://www.rabbitmq.com/docs/direct-reply-to
 CONFIRM_SECONDS = 10.0
+CALL_AGAIN_SECONDS = 0.1
 
 
 class Bus:
@@ -146,6 +147,8 @@ class Bus:
             raise PublishFailed(f"no confirm for {message.type} within {timeout_seconds:g} s") from error
         except AMQP_FAILURES as error:
             PUBLISHES.labels("failed").inc()
+            # The next try waits for a fresh connection; without this it would fail at once, again and again.
+            self._publish_link.reset(f"a publish failed: {error!r}")
             raise PublishFailed(f"{message.type}: {error!r}") from error
         PUBLISHES.labels("confirmed").inc()
 
@@ -187,6 +190,7 @@ class Bus:
             answer = await self._try_call(request, body, message_id, left, headers or {})
             if answer is not None:
                 return _value_of(request, answer)
+            await asyncio.sleep(CALL_AGAIN_SECONDS)
         raise DeadlineExceeded(
             f"no reply to {request.message_type} within {timeout_seconds:g} s", messageId=str(message_id)
         )

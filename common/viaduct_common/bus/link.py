@@ -59,8 +59,9 @@ class Link:
         self._tasks.create_task(_logged(work, self._name))
 
     def reset(self, reason: str) -> None:
-        """Close the connection and make a new one, now."""
+        """Close the connection and make a new one. From this moment the link counts as down."""
         if self._broken is not None and not self._broken.done():
+            self.up.clear()
             self._broken.set_result(reason)
 
     def watch(self, channel: AbstractChannel) -> Callable[[], None]:
@@ -114,6 +115,8 @@ class Link:
 
             connection.close_callbacks.add(on_close)
             await self._setup(connection)
+        if self._broken.done():
+            raise ConnectionError(self._broken.result())
         self.up.set()
         self.trouble = None
         CONNECTED.labels(self._name).set(1)

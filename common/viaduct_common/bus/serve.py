@@ -245,8 +245,22 @@ def parse_request(request_type: type[Any], body: bytes) -> Any:
         first = problems[0]
         if first["type"] in {"json_invalid", "model_type"}:
             raise MalformedMessage.of_field("body", first["msg"]) from None
-        errors = [{"field": ".".join(map(str, one["loc"])), "problem": one["msg"]} for one in problems[:20]]
+        given = json.loads(body)
+        errors = [{"field": field_path(one["loc"], given), "problem": one["msg"]} for one in problems[:20]]
         raise InvalidRequest.of_field(errors[0]["field"], errors[0]["problem"], errors=errors) from None
+
+
+def field_path(loc: tuple[int | str, ...], given: Any) -> str:
+    """The path of a field as its sender knows it: without pydantic's names of the branches of a union."""
+    path = []
+    for position, part in enumerate(loc):
+        inside = isinstance(given, list) if isinstance(part, int) else isinstance(given, dict) and part in given
+        if inside:
+            given = given[part]
+        elif position < len(loc) - 1 or not isinstance(given, dict):
+            continue  # a branch; the last part of all may be a field that is missing
+        path.append(str(part))
+    return ".".join(path)
 
 
 def reply_to(address: str, correlation_id: str | None, message_id: str | None, answer: bytes) -> Outgoing:

@@ -52,6 +52,7 @@ def _ip_version(version: int) -> int:
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_single_line)]
 Description = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_printable)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_single_line)]
+FilterText = Annotated[str, StringConstraints(max_length=255), AfterValidator(_printable)]
 OwnerName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_single_line)]
 
 VlanId = Annotated[int, Field(strict=True, ge=1, le=4094, description="IEEE 802.1Q: 0 and 4095 are reserved")]
@@ -62,10 +63,10 @@ IfName = Annotated[
     AfterValidator(_interface_name),
     Field(description="a network interface name: 1 to 15 characters (IFNAMSIZ)"),
 ]
-Generation = Annotated[int, Field(strict=True, ge=0)]
+Generation = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
 TimeoutSeconds = Annotated[int, Field(strict=True, ge=1, le=3600)]
 PageLimit = Annotated[int, Field(strict=True, ge=1, le=1000)]
-Revision = Annotated[int, Field(strict=True, ge=1)]
+Revision = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
 IpAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(_no_prefix)]
 IpVersion = Annotated[int, Field(strict=True, json_schema_extra={"enum": [4, 6]}), AfterValidator(_ip_version)]

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from viaduct_common.messages.base import Page, QueryBody, Request, Role, StrictModel, WireModel
-from viaduct_common.messages.fields import Description, IpAddress, Label, Name, OneOrMany, Revision
+from viaduct_common.messages.fields import Description, FilterText, IpAddress, Label, Name, OneOrMany, Revision
 
 Labels = Annotated[dict[Label, Label], Field(max_length=64)]
 
@@ -45,7 +45,7 @@ class HostFilters(StrictModel):
     uuid: OneOrMany[UUID] | None = None
     name: OneOrMany[Name] | None = None
     cluster_uuid: OneOrMany[UUID] | None = None
-    state: OneOrMany[str] | None = None
+    state: OneOrMany[FilterText] | None = None
 
 
 class CreateHost(Request[HostInventory]):

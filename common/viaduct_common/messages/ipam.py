@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from viaduct_common.messages.base import Page, QueryBody, Request, Role, Service, StrictModel, WireModel
-from viaduct_common.messages.fields import Description, IpAddress, IpVersion, Name, OneOrMany, OwnerName
+from viaduct_common.messages.fields import Description, FilterText, IpAddress, IpVersion, Name, OneOrMany, OwnerName
 
 Strategy = Literal["firstAvailable", "random", "nextFit"]
 UnavailableReason = Literal["USED", "GATEWAY", "RESERVED", "NOT_IN_RANGE", "NETWORK", "BROADCAST"]
@@ -115,7 +115,7 @@ class GetRange(IpamRequestMixin, Request[RangeInventory]):
 class RangeFilters(StrictModel):
     uuid: OneOrMany[UUID] | None = None
     l3_network_uuid: OneOrMany[UUID] | None = None
-    type: OneOrMany[str] | None = None
+    type: OneOrMany[FilterText] | None = None
     ip_version: OneOrMany[IpVersion] | None = None
 
 

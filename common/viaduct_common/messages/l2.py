@@ -9,6 +9,7 @@ from viaduct_common.messages.base import ErrorBody, Page, QueryBody, Request, Ro
 from viaduct_common.messages.cluster import ClusterInventory
 from viaduct_common.messages.fields import (
     Description,
+    FilterText,
     IfName,
     MtuBytes,
     Name,
@@ -65,8 +66,8 @@ class L2Filters(StrictModel):
     uuid: OneOrMany[UUID] | None = None
     name: OneOrMany[Name] | None = None
     zone_uuid: OneOrMany[UUID] | None = None
-    type: OneOrMany[str] | None = None
-    physical_interface: OneOrMany[str] | None = None
+    type: OneOrMany[FilterText] | None = None
+    physical_interface: OneOrMany[FilterText] | None = None
     cluster_uuid: OneOrMany[UUID] | None = Field(default=None, description="attached to any of these clusters")
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from viaduct_common.messages.base import Page, QueryBody, Request, Role, StrictModel, WireModel
-from viaduct_common.messages.fields import Description, IpAddress, IpVersion, Name, OneOrMany, Revision
+from viaduct_common.messages.fields import Description, FilterText, IpAddress, IpVersion, Name, OneOrMany, Revision
 
 Category = Literal["private", "public", "system"]
 DnsServers = Annotated[list[IpAddress], Field(max_length=16)]
@@ -34,7 +34,7 @@ class L3Filters(StrictModel):
     name: OneOrMany[Name] | None = None
     l2_network_uuid: OneOrMany[UUID] | None = None
     zone_uuid: OneOrMany[UUID] | None = None
-    category: OneOrMany[str] | None = None
+    category: OneOrMany[FilterText] | None = None
 
 
 class CreateL3(Request[L3NetworkInventory]):

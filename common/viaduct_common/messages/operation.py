@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from viaduct_common.messages.base import ErrorBody, Event, Page, QueryBody, Request, Role, StrictModel, WireModel
-from viaduct_common.messages.fields import OneOrMany
+from viaduct_common.messages.fields import FilterText, OneOrMany
 
 
 class OperationStep(WireModel):
@@ -43,8 +43,8 @@ class OperationInventory(WireModel):
 
 class OperationFilters(StrictModel):
     uuid: OneOrMany[UUID] | None = None
-    state: OneOrMany[str] | None = None
-    type: OneOrMany[str] | None = None
+    state: OneOrMany[FilterText] | None = None
+    type: OneOrMany[FilterText] | None = None
     l2_network_uuid: OneOrMany[UUID] | None = None
     cluster_uuid: OneOrMany[UUID] | None = None
 

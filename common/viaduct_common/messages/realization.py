@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime
 
 from viaduct_common.messages.base import ErrorBody, Page, QueryBody, Request, Role, StrictModel, WireModel
-from viaduct_common.messages.fields import OneOrMany
+from viaduct_common.messages.fields import FilterText, OneOrMany
 
 
 class RealizationInventory(WireModel):
@@ -25,7 +25,7 @@ class RealizationInventory(WireModel):
 class RealizationFilters(StrictModel):
     l2_network_uuid: OneOrMany[UUID] | None = None
     host_uuid: OneOrMany[UUID] | None = None
-    state: OneOrMany[str] | None = None
+    state: OneOrMany[FilterText] | None = None
 
 
 class QueryRealizations(Request[Page[RealizationInventory]], QueryBody):

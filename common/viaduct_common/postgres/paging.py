@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
+
 from viaduct_common.errors import InvalidRequest
 from viaduct_common.messages.base import QueryBody, WireModel
 from viaduct_common.postgres.pool import Connection
@@ -17,7 +19,7 @@ from viaduct_common.postgres.pool import Connection
 
 @dataclass(frozen=True)
 class Column:
-    """`expression` in SQL, and the SQL type that a filter or cursor value is cast to.
+    """`expression` in SQL, never null, and the SQL type that a filter or cursor value is cast to.
 
     `condition` replaces the usual filter (any of the values); `{}` in it is the array of them. The row is `page`.
     """
@@ -78,14 +80,20 @@ async def list_page(connection: Connection, listing: Listing, query: QueryBody, 
         f"FROM ({listing.select}) AS page WHERE {' AND '.join(conditions)} "
         f"ORDER BY {sort.expression} {direction}, {listing.key.expression} {direction} LIMIT ${len(arguments)}"
     )
-    rows = await connection.fetch(sql, *arguments)
+    try:
+        rows = await connection.fetch(sql, *arguments)
+    except asyncpg.DataError as error:
+        if query.after is None:
+            raise
+        # The filters are typed; what was made up by somebody can only be the cursor.
+        raise _bad_cursor() from error
     more = len(rows) > query.limit
     rows = rows[: query.limit]
     return Rows(rows, _encode(rows[-1]["sort_"], rows[-1]["key_"]) if more else None)
 
 
 def _sort_of(listing: Listing, sort: str | None) -> tuple[Column, bool]:
-    name = sort or listing.default_sort
+    name = listing.default_sort if sort is None else sort
     descending = name.startswith("-")
     column = listing.columns.get(name.removeprefix("-"))
     if column is None:
@@ -101,5 +109,9 @@ def _decode(cursor: str) -> tuple[str, str]:
     try:
         value, key = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         return str(value), str(key)
-    except (ValueError, TypeError, binascii.Error):
-        raise InvalidRequest.of_field("after", "not a cursor of this query") from None
+    except (ValueError, TypeError, RecursionError, binascii.Error):
+        raise _bad_cursor() from None
+
+
+def _bad_cursor() -> InvalidRequest:
+    return InvalidRequest.of_field("after", "not a cursor of this query")

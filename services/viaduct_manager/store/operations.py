@@ -73,14 +73,16 @@ _FORGET_INQUIRIES = """
     DELETE FROM operation
     WHERE state <> 'running' AND type IN ('l2.check', 'l2.plan') AND created_at < now() - make_interval(hours => 1)
 """
+# An operation about a host has neither; a page cannot be continued after a null.
+_OR_NONE = "coalesce({}, '00000000-0000-0000-0000-000000000000')"
 _LISTING = Listing(
     select=_SELECT,
     columns={
         "uuid": Column("uuid", "uuid"),
         "state": Column("state", "text"),
         "type": Column("type", "text"),
-        "l2NetworkUuid": Column("l2_uuid", "uuid", "l2_uuid = ANY({})"),
-        "clusterUuid": Column("cluster_uuid", "uuid", "cluster_uuid = ANY({})"),
+        "l2NetworkUuid": Column(_OR_NONE.format("l2_uuid"), "uuid", "l2_uuid = ANY({})"),
+        "clusterUuid": Column(_OR_NONE.format("cluster_uuid"), "uuid", "cluster_uuid = ANY({})"),
         "createdAt": Column("created_at", "timestamptz"),
     },
     key=Column("uuid", "uuid"),

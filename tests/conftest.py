@@ -1,0 +1,69 @@
+"""What tests of more than one piece share: a broker and a database for the session, a place of its own for each module.
+
+    session   broker, postgres                  the real servers, in a temporary run directory
+    module    place                             a fresh vhost and a fresh database on them
+              manager, ipam                     the real processes, there
+              client, plain                     our typed client, and an AMQP client that is not ours
+
+A module that needs a server to itself (to kill it, or to fill its memory) defines `broker` or `postgres` anew.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from contract.plain import Plain
+from integration.manager.control_plane import Place, furnished
+
+from local_stack.broker import Broker
+from local_stack.postgres import Postgres
+from local_stack.run_dir import RunDir
+from local_stack.service import Service
+from viaduct_common.client import ViaductClient
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    return RunDir(Path(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture(scope="session")
+def broker(run_dir: RunDir) -> Iterator[Broker]:
+    with Broker(run_dir) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def postgres(run_dir: RunDir) -> Iterator[Postgres]:
+    with Postgres(run_dir) as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+async def place(broker: Broker, postgres: Postgres) -> AsyncIterator[Place]:
+    async with furnished(broker, postgres) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+async def manager(place: Place) -> AsyncIterator[Service]:
+    async with place.running("manager") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+async def ipam(place: Place) -> AsyncIterator[Service]:
+    async with place.running("ipam") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+async def client(place: Place, manager: Service) -> AsyncIterator[ViaductClient]:
+    async with place.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def plain(place: Place) -> AsyncIterator[Plain]:
+    async with Plain(place.amqp_url()) as plain:
+        yield plain

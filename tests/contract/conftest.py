@@ -1,0 +1,25 @@
+"""The contract as somebody meets it who has only the documents: everything here is JSON over a plain AMQP client."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from contract.plain import Plain
+
+from local_stack.service import Service
+
+
+@pytest.fixture(scope="module")
+async def net(plain: Plain, manager: Service) -> AsyncIterator[Plain]:
+    """The plain client, with a manager that serves."""
+    yield plain
+
+
+@pytest.fixture
+async def zone(net: Plain) -> Any:
+    return await net.value("zone.create", {"name": "zone"})
+
+
+@pytest.fixture
+async def cluster(net: Plain, zone: Any) -> Any:
+    return await net.value("cluster.create", {"zoneUuid": zone["uuid"], "name": "cluster"})

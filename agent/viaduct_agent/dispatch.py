@@ -17,6 +17,7 @@ from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes, Turn
 from viaduct_agent.links.host import Checked, HostLinks
 from viaduct_agent.replay import Replays
+from viaduct_common import topology
 from viaduct_common.bus import Delivery, GiveBack
 from viaduct_common.bus.failures import BusError
 from viaduct_common.bus.serve import check_envelope
@@ -75,7 +76,7 @@ class Dispatcher:
             GiveBack: the completion could not be published; doing it again changes nothing.
             ViaductError, ValidationError: not a command that can be understood; the bus dead-letters it.
         """
-        check_envelope(delivery)
+        check_envelope(delivery, max_body_bytes=topology.MAX_COMMAND_BYTES)
         command, command_id = _parse(delivery)
         # No await up to here: turns are taken in the order in which the commands came.
         turns = [self._lanes.enter(item.l2_network.uuid) for item in command.items]

@@ -52,8 +52,10 @@ def configure_logging(service: str, log_format: LogFormat = "auto", level: int =
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for chatty in ("aio_pika", "aiormq", "httpx", "httpcore"):
+    for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    for told_by_us in ("aio_pika", "aiormq"):  # the bus says what happened to its connections, once
+        logging.getLogger(told_by_us).setLevel(logging.CRITICAL)
 
 
 def _add_service(service: str) -> structlog.types.Processor:

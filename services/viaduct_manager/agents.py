@@ -19,7 +19,7 @@ from viaduct_common.telemetry import DEAD_LETTERS
 from viaduct_manager import announce, conductor
 from viaduct_manager.model.retries import retry_after_seconds
 from viaduct_manager.model.sync import Wanted, needs_sync, settled
-from viaduct_manager.store import clusters, hosts, operations, realizations
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations
 
 log = structlog.get_logger()
 
@@ -109,6 +109,7 @@ class AgentListener:
     async def _observe(self, connection: Connection, host_uuid: UUID, item: ItemResult) -> None:
         if item.outcome == "done":
             await realizations.observe_done(connection, host_uuid, item.l2_network_uuid, item.generation)
+            await l2_networks.note_host(connection, item.l2_network_uuid, host_uuid, good=True)
         elif item.outcome == "failed" and item.error is not None:
             failing = await realizations.find_failing(connection, host_uuid, item.l2_network_uuid, item.generation)
             if failing is not None:
@@ -117,6 +118,7 @@ class AgentListener:
                 await realizations.observe_failure(
                     connection, host_uuid, item.l2_network_uuid, item.generation, error=item.error, retry_seconds=pause
                 )
+                await l2_networks.note_host(connection, item.l2_network_uuid, host_uuid, good=False)
 
     async def _end_steps(
         self,

@@ -60,10 +60,13 @@ class Caretaker:
             lost = await hosts.lose_silent(connection, self._silent_seconds)
             for host_uuid in lost:
                 await announce.event(connection, "host.disconnected", await hosts.get(connection, host_uuid))
+            in_vain = await operations.waited_for_in_vain(connection)
         for host_uuid in lost:
             log.warning("host_disconnected", host_uuid=str(host_uuid))
+        # Asked of the table, not of `lost`: whoever lost the host may have died before it came to this.
+        for host_uuid in in_vain:
             async with transaction(self._pool) as connection:
-                await conductor.skip_host(connection, host_uuid, "the host stopped answering")
+                await conductor.skip_host(connection, host_uuid, "the host does not answer")
 
     async def _end_overdue(self) -> None:
         async with transaction(self._pool) as connection:

@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from viaduct_common.bus.envelope import Delivery
 from viaduct_common.bus.failures import GiveBack
 from viaduct_common.bus.link import AMQP_FAILURES, Link
+from viaduct_common.bus.trace import current_traceparent, traceparent_of
 
 log = structlog.get_logger()
 
@@ -69,8 +70,10 @@ class Consumer:
         task.add_done_callback(self._running.discard)
 
     async def _handle(self, message: AbstractIncomingMessage) -> None:
+        delivery = Delivery.of(message)
+        current_traceparent.set(traceparent_of(delivery.headers))  # this task's own: it ends with the message
         try:
-            await self._handler(Delivery.of(message))
+            await self._handler(delivery)
         except GiveBack as reason:
             log.info("message_given_back", queue=self._queue_name, type=message.type, reason=str(reason))
             settle = message.reject(requeue=True)

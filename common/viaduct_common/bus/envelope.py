@@ -11,6 +11,7 @@ import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
 from viaduct_common import topology
+from viaduct_common.bus.trace import current_traceparent
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Outgoing:
     def to_amqp(self, app_id: str) -> aio_pika.Message:
         return aio_pika.Message(
             self.body,
-            headers={topology.VERSION_HEADER: topology.CONTRACT_VERSION, **self.headers},
+            headers={topology.VERSION_HEADER: topology.CONTRACT_VERSION, **_trace(), **self.headers},
             content_type="application/json",
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
             message_id=str(self.message_id),
@@ -84,6 +85,11 @@ class Delivery:
             deadline=None if lifetime is None else time.monotonic() + lifetime,
             redelivered=bool(message.redelivered),
         )
+
+
+def _trace() -> dict[str, str]:
+    traceparent = current_traceparent.get()
+    return {} if traceparent is None else {topology.TRACE_HEADER: traceparent}
 
 
 def _seconds(expiration: Any) -> float | None:

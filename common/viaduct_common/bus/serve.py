@@ -62,7 +62,6 @@ class RequestContext:
     reply_to: str | None
     deadline: float
     may_defer: bool = True
-    traceparent: str | None = None
 
 
 Executor = Callable[[Request[Any], RequestContext], Awaitable[bytes | Deferred]]
@@ -128,8 +127,10 @@ class RequestServer:
             answer = ErrorReply(error=error.to_body()).to_json()
         if not isinstance(answer, Deferred) and delivery.reply_to:
             await self._reply(delivery, answer)
+        took = time.monotonic() - started
         REQUESTS.labels(label, outcome).inc()
-        REQUEST_SECONDS.labels(label).observe(time.monotonic() - started)
+        REQUEST_SECONDS.labels(label).observe(took)
+        log.info("request_handled", outcome=outcome, deferred=answer is DEFERRED, took_ms=round(took * 1000, 1))
 
     async def _answer(self, delivery: Delivery) -> bytes | Deferred:
         check_envelope(delivery)
@@ -200,17 +201,18 @@ class RequestServer:
         await self._bus.publish(dead_letter(delivery, self._queue, error))
 
 
-def check_envelope(delivery: Delivery) -> None:
+def check_envelope(delivery: Delivery, *, max_body_bytes: int = topology.MAX_BODY_BYTES) -> None:
     """Raises:
-    UnsupportedVersion, MalformedMessage: see there.
+    UnsupportedVersion: another major version of the contract.
+    MalformedMessage: the body is too large.
     """
     version = delivery.headers.get(topology.VERSION_HEADER, topology.CONTRACT_VERSION)
     if str(version) != str(topology.CONTRACT_VERSION):
         raise UnsupportedVersion(
             f"version {version!r} of the contract is not spoken here", supported=[topology.CONTRACT_VERSION]
         )
-    if len(delivery.body) > topology.MAX_BODY_BYTES:
-        raise MalformedMessage.of_field("body", f"larger than {topology.MAX_BODY_BYTES} bytes")
+    if len(delivery.body) > max_body_bytes:
+        raise MalformedMessage.of_field("body", f"larger than {max_body_bytes} bytes")
 
 
 def context_of(delivery: Delivery) -> RequestContext:
@@ -229,7 +231,6 @@ def context_of(delivery: Delivery) -> RequestContext:
         correlation_id=delivery.correlation_id or delivery.message_id,
         reply_to=delivery.reply_to,
         deadline=deadline,
-        traceparent=delivery.headers.get(topology.TRACE_HEADER),
     )
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import structlog
 
+from viaduct_common import topology
 from viaduct_common.bus import Bus, BusError, Outgoing, StoreUnavailable, Unroutable
+from viaduct_common.bus.trace import current_traceparent
 from viaduct_common.postgres.pool import Connection, Pool, transaction
 
 log = structlog.get_logger()
@@ -19,14 +21,15 @@ BATCH = 256
 POLL_SECONDS = 1.0
 
 _INSERT = """
-    INSERT INTO outbox (exchange, routing_key, type, message_id, correlation_id, body, mandatory, expires_at)
+    INSERT INTO outbox (exchange, routing_key, type, message_id, correlation_id, body, mandatory, expires_at,
+                        traceparent)
     SELECT exchange, routing_key, type, message_id, correlation_id, body, mandatory,
-           now() + make_interval(secs => seconds)
+           now() + make_interval(secs => seconds), $9
     FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::bytea[], $7::bool[], $8::float8[])
       AS t(exchange, routing_key, type, message_id, correlation_id, body, mandatory, seconds)
 """
 _CLAIM = """
-    SELECT id, exchange, routing_key, type, message_id, correlation_id, body, mandatory,
+    SELECT id, exchange, routing_key, type, message_id, correlation_id, body, mandatory, traceparent,
            extract(epoch FROM expires_at - now())::float8 AS seconds_left
     FROM outbox WHERE due_at <= now()
     ORDER BY id LIMIT $1
@@ -56,6 +59,7 @@ async def enqueue(connection: Connection, messages: Sequence[Outgoing]) -> None:
         [message.body for message in messages],
         [message.mandatory for message in messages],
         [message.expiration_seconds for message in messages],
+        current_traceparent.get(),
     )
 
 
@@ -124,4 +128,5 @@ def _outgoing(row: Any) -> Outgoing:
         body=bytes(row["body"]),
         mandatory=row["mandatory"],
         expiration_seconds=row["seconds_left"],
+        headers={} if row["traceparent"] is None else {topology.TRACE_HEADER: row["traceparent"]},
     )

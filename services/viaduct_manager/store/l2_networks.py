@@ -87,6 +87,20 @@ _RIVALS = """
       AND attachment_name.l2_uuid <> $4
 """
 _SET_ATTACHMENT = "UPDATE attachment SET state = $3, operation_uuid = $4 WHERE l2_uuid = $1 AND cluster_uuid = $2"
+_DEGRADE = """
+    UPDATE attachment SET state = 'degraded'
+    FROM host WHERE host.uuid = $2 AND attachment.cluster_uuid = host.cluster_uuid AND attachment.l2_uuid = $1
+      AND attachment.state = 'attached'
+"""
+_HEAL = """
+    UPDATE attachment SET state = 'attached'
+    FROM host WHERE host.uuid = $2 AND attachment.cluster_uuid = host.cluster_uuid AND attachment.l2_uuid = $1
+      AND attachment.state = 'degraded'
+      AND NOT EXISTS (
+          SELECT FROM realization JOIN host AS peer ON peer.uuid = realization.host_uuid
+          WHERE realization.l2_uuid = $1 AND peer.cluster_uuid = attachment.cluster_uuid
+            AND realization.state = 'failed')
+"""
 _DETACH = "DELETE FROM attachment WHERE l2_uuid = $1 AND cluster_uuid = $2"
 
 
@@ -241,6 +255,11 @@ async def set_attachment(
     connection: Connection, l2_uuid: UUID, cluster_uuid: UUID, state: str, operation_uuid: UUID | None
 ) -> None:
     await connection.execute(_SET_ATTACHMENT, l2_uuid, cluster_uuid, state, operation_uuid)
+
+
+async def note_host(connection: Connection, l2_uuid: UUID, host_uuid: UUID, *, good: bool) -> None:
+    """An attachment is degraded while one of its hosts failed, and whole again when none does."""
+    await connection.execute(_HEAL if good else _DEGRADE, l2_uuid, host_uuid)
 
 
 async def remove_attachment(connection: Connection, l2_uuid: UUID, cluster_uuid: UUID) -> None:

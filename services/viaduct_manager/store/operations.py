@@ -40,6 +40,12 @@ _OF_GENERATIONS = """
     WHERE host_uuid = $1 AND generation = ANY($2::bigint[]) AND state = 'pending'
 """
 _OF_HOST = "SELECT DISTINCT operation_uuid FROM operation_step WHERE host_uuid = $1 AND state = 'pending'"
+# Steps that wait for a host which is away or was removed.
+_WAITING_FOR_NOBODY = """
+    SELECT DISTINCT operation_step.host_uuid
+    FROM operation_step LEFT JOIN host ON host.uuid = operation_step.host_uuid
+    WHERE operation_step.state = 'pending' AND (host.uuid IS NULL OR host.state <> 'connected')
+"""
 _OVERDUE = "SELECT uuid FROM operation WHERE state = 'running' AND deadline_at < now() ORDER BY deadline_at LIMIT 64"
 _END_STEP = """
     UPDATE operation_step SET state = $3, result = $4, error = $5, finished_at = now()
@@ -211,6 +217,11 @@ async def of_generations(connection: Connection, host_uuid: UUID, generations: l
 
 async def of_host(connection: Connection, host_uuid: UUID) -> list[UUID]:
     return [row["operation_uuid"] for row in await connection.fetch(_OF_HOST, host_uuid)]
+
+
+async def waited_for_in_vain(connection: Connection) -> list[UUID]:
+    """Hosts that pending steps wait for, and that are not connected."""
+    return [row["host_uuid"] for row in await connection.fetch(_WAITING_FOR_NOBODY)]
 
 
 async def overdue(connection: Connection) -> list[UUID]:

@@ -95,11 +95,6 @@ _START_SYNC = """
     UPDATE realization SET state = 'realizing', retry_at = NULL, since = now()
     WHERE host_uuid = $1 AND desired = 'present' AND state <> 'realized'
 """
-_IS_DEGRADED = """
-    SELECT EXISTS (
-        SELECT FROM realization JOIN host ON host.uuid = realization.host_uuid
-        WHERE realization.l2_uuid = $1 AND host.cluster_uuid = $2 AND realization.state = 'failed')
-"""
 _LISTING = Listing(
     select="SELECT *, l2_uuid AS l2_network_uuid FROM realization",
     columns={
@@ -211,11 +206,6 @@ async def generations(connection: Connection, l2_uuid: UUID, host_uuids: list[UU
 async def start_sync(connection: Connection, host_uuid: UUID) -> None:
     """All that the host is not known to have is on its way to it."""
     await connection.execute(_START_SYNC, host_uuid)
-
-
-async def is_degraded(connection: Connection, l2_uuid: UUID, cluster_uuid: UUID) -> bool:
-    degraded: bool = await connection.fetchval(_IS_DEGRADED, l2_uuid, cluster_uuid)
-    return degraded
 
 
 async def query(connection: Connection, request: QueryRealizations) -> Page[RealizationInventory]:

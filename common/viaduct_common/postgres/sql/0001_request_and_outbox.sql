@@ -23,6 +23,7 @@ CREATE TABLE outbox (
     body           bytea       NOT NULL,
     mandatory      boolean     NOT NULL,
     expires_at     timestamptz,
+    traceparent    text,
     due_at         timestamptz NOT NULL DEFAULT now(),
     attempts       integer     NOT NULL DEFAULT 0,
     created_at     timestamptz NOT NULL DEFAULT now()

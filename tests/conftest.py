@@ -1,6 +1,7 @@
 """What tests of more than one piece share: a broker and a database for the session, a place of its own for each module.
 
     session   broker, postgres                  the real servers, in a temporary run directory
+              stack                             a whole stack of its own: servers, services, two hosts with kernels
     module    place                             a fresh vhost and a fresh database on them
               manager, ipam                     the real processes, there
               client, plain                     our typed client, and an AMQP client that is not ours
@@ -19,6 +20,7 @@ from local_stack.broker import Broker
 from local_stack.postgres import Postgres
 from local_stack.run_dir import RunDir
 from local_stack.service import Service
+from local_stack.stack import Stack
 from viaduct_common.client import ViaductClient
 
 
@@ -37,6 +39,12 @@ def broker(run_dir: RunDir) -> Iterator[Broker]:
 def postgres(run_dir: RunDir) -> Iterator[Postgres]:
     with Postgres(run_dir) as postgres:
         yield postgres
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(Path(tmp_path_factory.mktemp("stack")), hosts=2) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,12 @@
-"""A whole stack of its own for the fault tests: real broker, database, services and two hosts with kernels."""
+"""What the fault tests do after themselves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 
 from local_stack.stack import Stack
 from viaduct_common.client import ViaductClient
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(Path(tmp_path_factory.mktemp("faults")), hosts=2) as stack:
-        yield stack
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 import pytest
+from contract.plain import Plain
 from lab import Host, Lab, Program
 
 from local_stack.broker import Broker
@@ -174,10 +175,9 @@ async def test_an_agents_life(host: Host, broker: Broker) -> None:
         assert (await manager.answer(SyncHostCommand(items=[]))).released == [net.uuid]
         again.stop(signal.SIGTERM)
         assert again.exit_status() == 0
-    dead = json.loads(
-        await asyncio.to_thread(broker.ctl, "list_queues", "-p", "viaduct", "name", "messages", "--formatter", "json")
-    )
-    assert {row["name"]: row["messages"] for row in dead}[topology.DEAD_LETTERS_QUEUE] == 1
+    async with Plain(broker.amqp_url()) as plain:
+        buried = await plain.buried(lambda one: one.body == b"{")
+    assert buried.headers["x-death"][0]["queue"] == topology.agent_queue(manager.host_uuid)
 
 
 async def test_a_killed_agent_leaves_nothing_undone(host: Host, broker: Broker) -> None:

@@ -11,9 +11,11 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
+from viaduct_common.bus.tolerance import read_anything
 from viaduct_common.telemetry import CONNECTED
 
 log = structlog.get_logger()
+read_anything()
 
 # All that aio-pika raises when a broker, a socket or a channel went away under it.
 AMQP_FAILURES = aio_pika.exceptions.CONNECTION_EXCEPTIONS

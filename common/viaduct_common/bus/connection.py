@@ -272,6 +272,8 @@ class Bus:
                 await consumer.close(grace_seconds)
 
     async def _open_consumers(self, connection: aio_pika.abc.AbstractConnection) -> None:
+        if self._declares:  # a queue that was deleted cancels its consumer, and no publisher notices
+            await _declare_shared(connection)
         for consumer in self._consumers:
             await consumer.open(connection)
         for callback in self._on_connect:

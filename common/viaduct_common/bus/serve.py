@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from viaduct_common import topology
 from viaduct_common.bus.connection import Bus
 from viaduct_common.bus.envelope import Delivery, Outgoing
-from viaduct_common.bus.failures import PublishFailed, StoreUnavailable, Unroutable
+from viaduct_common.bus.failures import GiveBack, PublishFailed, StoreUnavailable, Unroutable
 from viaduct_common.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -191,8 +191,8 @@ class RequestServer:
                 return None  # the caller is gone; the answer is kept under its message id
             except PublishFailed as error:
                 log.warning("reply_failed", reason=str(error))
-        # Not acked: the request is delivered again, and the kept answer is sent then.
-        raise PublishFailed("the reply could not be published")
+        # The request is delivered again, and the kept answer is sent then.
+        raise GiveBack("the reply could not be published")
 
     async def _bury(self, delivery: Delivery, error: ViaductError) -> None:
         """Put a copy to the dead letters, with the reason; then the original may be acked."""

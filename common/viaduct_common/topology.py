@@ -71,6 +71,7 @@ def agent_username(host_uuid: UUID) -> str:
 
 def host_of_user(username: str) -> UUID | None:
     try:
-        return UUID(username)
+        host_uuid = UUID(username)
     except ValueError:
         return None
+    return host_uuid if str(host_uuid) == username else None  # UUID takes braces and more; a user has one name

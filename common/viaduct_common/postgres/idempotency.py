@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from viaduct_common.bus.failures import StoreUnavailable
 from viaduct_common.bus.serve import DEFERRED, Deferred, RequestContext
-from viaduct_common.errors import ViaductError
+from viaduct_common.errors import Conflict, ViaductError
 from viaduct_common.messages.base import ErrorReply, Request
 from viaduct_common.postgres.pool import Connection, Pool, transaction
 
@@ -112,6 +112,8 @@ class IdempotentExecutor:
     async def _wait_too(self, connection: Connection, operation_uuid: UUID, context: RequestContext) -> Deferred:
         if self._waiters is None:
             raise ViaductError("this service defers no answers")
+        if not context.may_defer:  # a batch that repeats a request which still runs
+            raise Conflict(f"operation {operation_uuid} still runs", operationUuid=str(operation_uuid))
         if context.reply_to:
             await self._waiters.add(connection, operation_uuid, context)
         return DEFERRED

@@ -5,6 +5,7 @@ Any number of managers may run one each: rows are claimed with SKIP LOCKED, or t
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 import structlog
 
@@ -45,14 +46,15 @@ class Caretaker:
             self._round += 1
             await asyncio.sleep(self._every_seconds)
 
-    async def _perform(self, duty: Callable[[], Awaitable[None]]) -> None:
-        """One duty that fails must not keep the others from being done; it is done again in the next round."""
+    async def _perform(self, duty: Callable[..., Awaitable[None]], *about: UUID) -> None:
+        """One duty, or one case of it, that fails must not keep the others from being done; it is done again in the
+        next round."""
         try:
-            await duty()
+            await duty(*about)
         except (StoreUnavailable, BusError, ViaductError) as error:
-            log.warning("duty_failed", duty=duty.__name__, reason=str(error))
+            log.warning("duty_failed", duty=duty.__name__, about=[str(one) for one in about], reason=str(error))
         except Exception:
-            log.exception("duty_crashed", duty=duty.__name__)
+            log.exception("duty_crashed", duty=duty.__name__, about=[str(one) for one in about])
         self._committed()
 
     async def _lose_silent_hosts(self) -> None:
@@ -65,16 +67,22 @@ class Caretaker:
             log.warning("host_disconnected", host_uuid=str(host_uuid))
         # Asked of the table, not of `lost`: whoever lost the host may have died before it came to this.
         for host_uuid in in_vain:
-            async with transaction(self._pool) as connection:
-                await conductor.skip_host(connection, host_uuid, "the host does not answer")
+            await self._perform(self._skip, host_uuid)
+
+    async def _skip(self, host_uuid: UUID) -> None:
+        async with transaction(self._pool) as connection:
+            await conductor.skip_host(connection, host_uuid, "the host does not answer")
 
     async def _end_overdue(self) -> None:
         async with transaction(self._pool) as connection:
             overdue = await operations.overdue(connection)
         for operation_uuid in overdue:
             log.warning("operation_overdue", operation_uuid=str(operation_uuid))
-            async with transaction(self._pool) as connection:
-                await conductor.time_out(connection, operation_uuid)
+            await self._perform(self._time_out, operation_uuid)
+
+    async def _time_out(self, operation_uuid: UUID) -> None:
+        async with transaction(self._pool) as connection:
+            await conductor.time_out(connection, operation_uuid)
 
     async def _retry(self) -> None:
         async with transaction(self._pool) as connection:

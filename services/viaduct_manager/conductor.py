@@ -148,20 +148,22 @@ async def _succeed(connection: Connection, operation: Operation) -> None:
         await l2_networks.remove_attachment(connection, l2_uuid, cluster_uuid)
         await announce.event(connection, "l2.detached", await l2_networks.get(connection, l2_uuid))
     elif operation.type == moves.DELETE_HOST and operation.host_uuid is not None:
-        deleted_host = await hosts.get(connection, operation.host_uuid)
-        await hosts.delete(connection, operation.host_uuid)
-        await revocations.add(connection, operation.host_uuid)
-        await announce.event(connection, "host.deleted", deleted_host)
+        deleted_host = await hosts.find_locked(connection, operation.host_uuid)
+        if deleted_host is not None:  # None: another request removed it first
+            await hosts.delete(connection, operation.host_uuid)
+            await revocations.add(connection, operation.host_uuid)
+            await announce.event(connection, "host.deleted", deleted_host)
     # The inquiries' answer is made of the steps of the phase that ends now.
     value = await answers.value_of(connection, operation, deleted_host)
     await operations.finish(connection, operation.uuid, "succeeded", None)
-    if value is None:
+    if value is None and operation.type != moves.DELETE_HOST:
         value = await operations.get(connection, operation.uuid)
     await _tell(connection, operation, ok_reply(value))
 
 
 async def _fail(connection: Connection, operation: Operation) -> None:
     l2_uuid, cluster_uuid = _subject(operation)
+    await clusters.lock(connection, cluster_uuid)  # or a host that joins just now is wanted for ever, or never
     error = operation.error or await _first_error(connection, operation)
     if operation.type == moves.DETACH:
         # Whoever joined while it was on its way out has to have it after all.

@@ -1,7 +1,7 @@
 """`l2.attach`, `.detach`, `.check`, `.plan`: commit the intent, ask the hosts, answer when the operation ends."""
 
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from viaduct_common.bus import RequestContext
 from viaduct_common.errors import Conflict, InvalidRequest, NotFound
@@ -65,7 +65,7 @@ class AttachmentHandlers:
         states = await hosts.states(connection, cluster_uuids=cluster_uuids, host_uuid=request.host_uuid)
         operation = await operations.create(
             connection,
-            fresh_uuid(None, context, "operation"),
+            uuid4(),  # a question that is repeated is asked anew,
             moves.CHECK,
             phase=moves.INQUIRE,
             timeout_seconds=request.timeout_seconds,
@@ -90,7 +90,7 @@ class AttachmentHandlers:
         states = await hosts.states(connection, cluster_uuids=[cluster.uuid])
         operation = await operations.create(
             connection,
-            fresh_uuid(None, context, "operation"),
+            uuid4(),
             moves.PLAN,
             phase=moves.INQUIRE,
             timeout_seconds=request.timeout_seconds,

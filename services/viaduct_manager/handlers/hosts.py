@@ -20,7 +20,7 @@ from viaduct_manager import announce, conductor
 from viaduct_manager.enrolment import Enrolment, EnrolmentFailed
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
-from viaduct_manager.store import clusters, hosts, operations, realizations
+from viaduct_manager.store import clusters, hosts, operations, realizations, revocations
 from viaduct_manager.store.operations import NewStep
 
 
@@ -31,6 +31,7 @@ class HostHandlers:
     async def create(self, request: CreateHost, connection: Connection, context: RequestContext) -> HostInventory:
         """The row first (it refuses what is wrong), then the broker (which can be repeated), then the commit."""
         host = await hosts.create(connection, fresh_uuid(request.uuid, context, "host"), request)
+        await revocations.cancel(connection, host.uuid)  # of a former host of this uuid
         try:
             credentials = await self._enrolment.enrol(host.uuid)
         except BusError as error:

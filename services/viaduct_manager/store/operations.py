@@ -31,7 +31,12 @@ _ADD_STEPS = """
     FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::bigint[]) AS t(host_uuid, state, command_id, generation)
 """
 _BEGIN_PHASE = "UPDATE operation SET phase = $2, pending = $3, failed = 0 WHERE uuid = $1"
-_EXTEND = "UPDATE operation SET deadline_at = greatest(deadline_at, now() + make_interval(secs => $2)) WHERE uuid = $1"
+# As long again as the operation was given, so that its caller, who waits twice its time, hears of the end.
+_EXTEND = """
+    UPDATE operation
+    SET deadline_at = greatest(deadline_at, now() + least(make_interval(secs => $2), deadline_at - created_at))
+    WHERE uuid = $1
+"""
 _OF_COMMAND = """
     SELECT DISTINCT operation_uuid FROM operation_step WHERE host_uuid = $1 AND command_id = $2 AND state = 'pending'
 """
@@ -203,7 +208,7 @@ async def begin_phase(connection: Connection, uuid: UUID, phase: str, steps: lis
 
 
 async def extend_deadline(connection: Connection, uuid: UUID, seconds: float) -> None:
-    """A rollback gets time of its own."""
+    """A rollback gets time of its own: at most `seconds`."""
     await connection.execute(_EXTEND, uuid, seconds)
 
 

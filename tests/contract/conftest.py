@@ -1,6 +1,5 @@
 """The contract as somebody meets it who has only the documents: everything here is JSON over a plain AMQP client."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,9 +9,9 @@ from local_stack.service import Service
 
 
 @pytest.fixture(scope="module")
-async def net(plain: Plain, manager: Service) -> AsyncIterator[Plain]:
+async def net(plain: Plain, manager: Service) -> Plain:
     """The plain client, with a manager that serves."""
-    yield plain
+    return plain
 
 
 @pytest.fixture

@@ -8,6 +8,9 @@ import pytest
 from contract.plain import Plain
 
 
+PAIR = {"l2NetworkUuid": str(uuid4()), "clusterUuid": str(uuid4())}
+
+
 def vlan(zone: Any, **fields: Any) -> dict[str, Any]:
     body = {"zoneUuid": zone["uuid"], "name": "blue", "type": "L2VlanNetwork", "physicalInterface": "eth1", "vlan": 10}
     return body | fields
@@ -114,11 +117,11 @@ async def test_field_that_is_unknown_is_refused_by_name(net: Plain, zone: Any, f
         ("host.create", {"clusterUuid": str(uuid4()), "name": "h", "labels": {"a": 1}}, "labels.a"),
         ("host.create", {"clusterUuid": str(uuid4()), "name": "h", "labels": {"a": "b\0"}}, "labels.a"),
         ("host.setMaintenance", {"uuid": str(uuid4())}, "maintenance"),
-        ("l2.attach", {"l2NetworkUuid": str(uuid4()), "clusterUuid": str(uuid4()), "timeoutSeconds": 0}, "timeoutSeconds"),
-        ("l2.attach", {"l2NetworkUuid": str(uuid4()), "clusterUuid": str(uuid4()), "timeoutSeconds": 3601}, "timeoutSeconds"),
-        ("l2.attach", {"l2NetworkUuid": str(uuid4()), "clusterUuid": str(uuid4()), "onFailure": "explode"}, "onFailure"),
+        ("l2.attach", {**PAIR, "timeoutSeconds": 0}, "timeoutSeconds"),
+        ("l2.attach", {**PAIR, "timeoutSeconds": 3601}, "timeoutSeconds"),
+        ("l2.attach", {**PAIR, "onFailure": "explode"}, "onFailure"),
         ("l2.attach", {"l2NetworkUuid": str(uuid4())}, "clusterUuid"),
-        ("l2.plan", {"l2NetworkUuid": str(uuid4()), "clusterUuid": str(uuid4()), "action": "explode"}, "action"),
+        ("l2.plan", {**PAIR, "action": "explode"}, "action"),
         ("operation.get", {"uuid": "x"}, "uuid"),
     ],
 )  # fmt: skip

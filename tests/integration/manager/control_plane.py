@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack, asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -21,6 +21,13 @@ from viaduct_common.client import ViaductClient
 _NUMBERS = count(2)
 # A scripted agent beats three times as often; nobody on a busy machine is taken for lost by accident.
 HEARTBEAT_SECONDS = 1.0
+
+
+class Process(Service):
+    """A service as the local stack starts it; a setting that is empty is not given at all."""
+
+    def settings(self) -> dict[str, str]:
+        return {name: value for name, value in super().settings().items() if value}
 
 
 @dataclass
@@ -87,7 +94,7 @@ class Place:
             "VIADUCT_MISSED_HEARTBEATS": "5",
             "VIADUCT_CARETAKER_SECONDS": "0.2",
         }
-        return Service(self.broker.run_dir, kind, number=next(_NUMBERS), environment=settings | environment)
+        return Process(self.broker.run_dir, kind, number=next(_NUMBERS), environment=settings | environment)
 
     @asynccontextmanager
     async def running(self, kind: str, **environment: str) -> AsyncIterator[Service]:

@@ -1,0 +1,19 @@
+"""The order of the scenes, and what one hands to the next."""
+
+from demo import addresses, attach, detach, drift, isolation, power_loss, traffic
+from demo.stage import Stage
+
+
+async def perform(stage: Stage) -> None:
+    """Play all scenes.
+
+    Raises:
+        FactFailed: something is not as it was to be shown; the rest is not played.
+    """
+    blue = await attach.play(stage)
+    l3_uuid = await addresses.play(stage, blue)
+    a, b = await traffic.play(stage, blue, l3_uuid)
+    await isolation.play(stage, a, b)
+    await drift.play(stage, blue, a, b)
+    await power_loss.play(stage)
+    await detach.play(stage, blue, a, b)

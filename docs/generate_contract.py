@@ -127,6 +127,8 @@ def _size(schema: Schema, unit: str) -> str:
 
 def _bounds(schema: Schema) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
+    if high in {2**31 - 1, 2**63 - 1}:  # what the column holds: no limit that anybody meets
+        high = None
     if low is not None and high is not None:
         return f" {low} to {high}"
     if low is not None:

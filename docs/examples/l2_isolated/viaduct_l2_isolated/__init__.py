@@ -1,0 +1,1 @@
+"""`L2IsolatedNetwork`: on each host of a cluster a bridge of its own, joined to nothing."""

@@ -1,0 +1,275 @@
+"""What the documents say is so: their tables, links, examples, and names of settings, tests and files."""
+
+import ast
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote
+
+import pytest
+
+from viaduct_agent.dispatch import COMMANDS
+from viaduct_agent.settings import load_settings
+from viaduct_common import errors, topology
+from viaduct_common.messages.registry import IPAM_REQUESTS, MANAGER_REQUESTS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+DOCUMENTS = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md"))])
+CODE = ("common", "services", "agent", "deploy", "tests")
+REQUESTS = MANAGER_REQUESTS | IPAM_REQUESTS
+
+
+@pytest.fixture(scope="module")
+def generate() -> Iterator[ModuleType]:
+    """docs/generate_contract.py, which is no part of any package."""
+    sys.path.insert(0, str(DOCS))
+    try:
+        yield importlib.import_module("generate_contract")
+    finally:
+        sys.path.remove(str(DOCS))
+
+
+@pytest.fixture(scope="module")
+def notes(generate: ModuleType) -> ModuleType:
+    module: ModuleType = generate.notes
+    return module
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def prose(text: str) -> str:
+    """The text without its code blocks."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"^#{1,6} (.+)$", prose(text), flags=re.MULTILINE)
+
+
+# ---- generated tables ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["contract.md", "operations.md"])
+def test_generated_tables_are_those_of_the_models(generate: ModuleType, name: str) -> None:
+    """A model that was changed without `make docs` is found here."""
+    text = (DOCS / name).read_text()
+    assert generate.filled(text) == text, "run: make docs"
+
+
+def test_every_section_stands_in_a_document(generate: ModuleType) -> None:
+    """What can be generated is shown."""
+    shown = {
+        name for file in generate.FILES for name in re.findall(r"<!-- generated: (.*?) -->", (DOCS / file).read_text())
+    }
+    assert shown == set(generate.SECTIONS)
+
+
+def test_notes_name_every_request_and_error_and_nothing_that_is_gone(generate: ModuleType, notes: ModuleType) -> None:
+    """Refusals are written by hand; the types, fields and codes in them exist."""
+    assert set(notes.REFUSALS) == set(REQUESTS)
+    assert set(notes.ERRORS) == set(errors.ERRORS_BY_CODE)
+    codes = {code for refusals in notes.REFUSALS.values() for code, _ in refusals}
+    assert codes <= set(errors.ERRORS_BY_CODE)
+    models = {model.__name__: model for model in [*generate.INVENTORIES, *generate.AGENT_PARTS]}
+    reports = {report.message_type: report for report in generate.REPORTS}
+    for owner, fields in notes.MEANINGS.items():
+        if owner == "*":
+            continue
+        model = models.get(owner) or reports.get(owner) or REQUESTS[owner]
+        rows = generate.rows_of(owner, generate.schema_of(model, "validation"), with_default=False)
+        known = {row[0].strip("`") for row in rows} | {"<own>"}
+        assert set(fields) <= known, owner
+
+
+def test_sorts_are_those_of_the_stores(notes: ModuleType) -> None:
+    """By these fields a page can be sorted, and by no other."""
+    listings = {
+        "zone.query": ("viaduct_manager.store.zones", "_LISTING"),
+        "cluster.query": ("viaduct_manager.store.clusters", "_LISTING"),
+        "host.query": ("viaduct_manager.store.hosts", "_LISTING"),
+        "l2.query": ("viaduct_manager.store.l2_networks", "_LISTING"),
+        "l3.query": ("viaduct_manager.store.l3_networks", "_LISTING"),
+        "operation.query": ("viaduct_manager.store.operations", "_LISTING"),
+        "realization.query": ("viaduct_manager.store.realizations", "_LISTING"),
+        "range.query": ("viaduct_ipam.store.postgres", "_RANGE_LISTING"),
+        "reservation.query": ("viaduct_ipam.store.postgres", "_RESERVATION_LISTING"),
+        "ip.query": ("viaduct_ipam.store.postgres", "_USED_LISTING"),
+    }
+    assert set(notes.SORTS) == set(listings) == {name for name in REQUESTS if name.endswith(".query")}
+    for name, (module, attribute) in listings.items():
+        listing = getattr(importlib.import_module(module), attribute)
+        first, *others = notes.SORTS[name]
+        # A filter with a condition of its own alone (attached to a cluster) is nothing to sort by.
+        sortable = set(listing.columns) - ({"clusterUuid"} if name == "l2.query" else set())
+        assert {first.lstrip("-"), *others} == sortable, name
+        assert first == listing.default_sort, name
+
+
+def test_events_are_those_that_the_code_announces(notes: ModuleType) -> None:
+    """Each `announce("...")` of the services is in the table."""
+    announced = {"operation.finished"}
+    for path in (ROOT / "services").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr in {"event", "announce"}:
+                    announced |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+    assert set(notes.EVENTS) == announced
+
+
+def test_every_command_and_report_is_described(generate: ModuleType) -> None:
+    """What the agent's dispatcher takes and what the manager's ear hears."""
+    assert {command.message_type for command in generate.COMMANDS} == set(COMMANDS)
+    text = (DOCS / "contract.md").read_text()
+    for report in generate.REPORTS:
+        assert f"#### `{report.message_type}`" in text
+
+
+# ---- links and names -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(generate: ModuleType, path: Path) -> None:
+    """Each relative link and image is a file of the project; each fragment a heading in it."""
+    text = prose(path.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, fragment = unquote(target).partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        assert linked.exists(), f"{name_of(path)}: {target}"
+        if fragment:
+            anchors = [generate.anchor(heading.replace("`", "")) for heading in headings(linked.read_text())]
+            assert fragment in anchors, f"{name_of(path)}: {target}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_headings_of_a_document_have_different_anchors(generate: ModuleType, path: Path) -> None:
+    """Else a link would lead to the first of them."""
+    if path.name == "CHANGELOG.md":
+        return
+    anchors = [generate.anchor(heading.replace("`", "")) for heading in headings(path.read_text())]
+    assert sorted(anchors) == sorted(set(anchors))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_named_files_exist(path: Path) -> None:
+    """A path of the project in backticks is there."""
+    tops = "|".join((*CODE, "docs"))
+    for named in re.findall(rf"`((?:{tops})/[\w./-]+)`", path.read_text()):
+        assert (ROOT / named).exists(), f"{name_of(path)}: {named}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_named_make_targets_and_queues_exist(path: Path) -> None:
+    """`make x` is a target, `viaduct.x` an exchange, a queue or an entry-point group."""
+    text = path.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+    known = {*topology.EXCHANGE_TYPES, *topology.SERVICE_QUEUES, "viaduct.agent", "viaduct.l2_types"}
+    known |= {"viaduct.l2_backends"}
+    named = {name.rstrip(".") for name in re.findall(r"`(viaduct\.[a-z0-9_.-]+)", text)}
+    assert named <= known
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_examples_in_json_are_json(path: Path) -> None:
+    """Each block that calls itself JSON parses."""
+    for block in re.findall(r"^```json\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL):
+        json.loads(block)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_examples_in_python_compile(path: Path) -> None:
+    """Each block that calls itself Python is."""
+    for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL):
+        compile(block, name_of(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_settings_in_operations_are_settings(notes: ModuleType) -> None:
+    """Each VIADUCT_... of the documents is a setting of a service, or of the local stack."""
+    local_stack = set()
+    for file in (ROOT / "deploy" / "local_stack").glob("*.py"):
+        local_stack |= set(re.findall(r"VIADUCT_[A-Z_]+", file.read_text()))
+    known = {f"VIADUCT_{name.upper()}" for name in notes.SETTINGS} | local_stack
+    for path in DOCUMENTS:
+        assert set(re.findall(r"VIADUCT_[A-Z_]+", path.read_text())) <= known, name_of(path)
+
+
+def test_the_agents_file_in_operations_is_read_by_the_agent(tmp_path: Path) -> None:
+    """The example of agent.toml."""
+    [block] = re.findall(r"^```toml\n(.*?)^```", (DOCS / "operations.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "agent.toml").write_text(block)
+    assert load_settings(tmp_path / "agent.toml").interface_map == {"data": "ens1f0"}
+
+
+# ---- the example plugin --------------------------------------------------------------------------------------------
+
+USE_BOTH_ENDS = """
+import asyncio
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from viaduct_agent.backends.api import GROUP, L2OnHost, Registry
+from viaduct_agent.links.host import HostLinks
+from viaduct_agent.links.model import Link
+from viaduct_agent.testing import FakeKernel
+from viaduct_common.errors import InvalidRequest
+from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.plugins import load_plugins
+from viaduct_manager.l2_types.registry import L2Types
+
+NAME = "L2IsolatedNetwork"
+types = L2Types.from_entry_points()
+kind, own = types.get(NAME), types.parse_fields(NAME, {"number": 7})
+for wrong in ({}, {"number": 0}, {"number": 7, "vlan": 1}):
+    try:
+        types.parse_fields(NAME, wrong)
+    except InvalidRequest:
+        continue
+    raise SystemExit(f"{wrong} was taken")
+network = L2NetworkInventory.model_validate({
+    "uuid": uuid4(), "name": "isolated", "zone_uuid": uuid4(), "physical_interface": "eth1", "type": NAME,
+    "mtu": kind.default_mtu, "bridge_name": kind.bridge_name("eth1", own),
+    "device_names": kind.device_names("eth1", own), "created_at": datetime.now(UTC), "updated_at": datetime.now(UTC),
+    **own,
+})
+kernel = FakeKernel([Link("eth1", mac="52:54:00:00:00:01", up=True)])
+backend = Registry(load_plugins(GROUP), HostLinks(kernel)).get(NAME)
+
+
+async def live() -> None:
+    want = L2OnHost(1, network, "eth1")
+    assert await backend.realize(want)
+    assert kernel.links["br_iso_7"].owner == network.uuid and kernel.links["eth1"].master is None
+    assert not (await backend.check(want)).differences and await backend.realize(want) == ()
+    assert await backend.release(want)
+    assert set(kernel.links) == {"eth1"}
+
+
+asyncio.run(live())
+print("both ends work")
+"""
+
+
+def test_example_plugin_is_found_and_works(tmp_path: Path) -> None:
+    """Installed beside Viaduct, its type is known to a manager and its backend to an agent."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(DOCS / "examples" / "l2_isolated", source)
+    uv = Path(sys.executable).parent / "uv"
+    install = [str(uv), "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+    program = f"import sys; sys.path.insert(0, {str(target)!r})\n{USE_BOTH_ENDS}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.stdout == "both ends work\n", done.stderr

@@ -71,6 +71,12 @@ test: setup ## run all tests; ARGS="-k vlan tests/integration" picks some
 bench: setup ## measure: latency, allocation, convergence
 	PYTHONPATH=deploy:tests $(BIN)/python -m bench $(ARGS)
 
+##### documents
+
+.PHONY: docs
+docs: $(STAMP) ## write the generated tables of docs/ anew
+	$(BIN)/python docs/generate_contract.py
+
 ##### the local stack
 
 .PHONY: up

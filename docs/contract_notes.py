@@ -89,7 +89,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     ],
     "range.get": [("NOT_FOUND", "no such range")],
     "range.query": [],
-    "range.delete": [("IN_USE", "addresses of it are allocated; `details.used`, and the first of them in `details.ips`")],
+    "range.delete": [("IN_USE", "addresses of it are allocated; `details.used`, some in `details.ips`")],
     "reservation.create": [
         ("NOT_FOUND", "no such L3 network"),
         ("INVALID_REQUEST", "two IP versions, or `endIp` below `startIp`"),
@@ -148,7 +148,7 @@ MEANINGS: dict[str, dict[str, str]] = {
     "l2.query": {"filters.clusterUuid": "attached to any of these clusters"},
     "l2.attach": {
         "wait": "true: answered at the end; false: answered at once with the running operation",
-        "timeoutSeconds": "the operation's deadline; a rollback gets 30 s more",
+        "timeoutSeconds": "the operation's deadline; a rollback gets at most as long again, and at most 30 s",
         "onFailure": "`rollback`: all hosts or none; `keep`: the hosts that can have it keep it",
     },
     "l2.detach": {
@@ -173,7 +173,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "startIp": "first address, inclusive; with `endIp` and a netmask or prefix length",
         "endIp": "last address, inclusive",
         "netmask": "or `prefixLength`",
-        "gateway": "never handed out. By CIDR and `normal`: default the first address. By ends: default that of the siblings",
+        "gateway": "never handed out. Default: by CIDR and `normal` the first address, by ends that of the siblings",
         "networkCidr": "instead of the four bounds",
         "type": "an `addressPool` is used unasked only when the normal ranges are full, and may lie in another subnet",
     },
@@ -243,7 +243,7 @@ SORTS: dict[str, list[str]] = {
     "l3.query": ["createdAt", "category", "l2NetworkUuid", "name", "uuid", "zoneUuid"],
     "operation.query": ["-createdAt", "clusterUuid", "l2NetworkUuid", "state", "type", "uuid"],
     "realization.query": ["hostUuid", "l2NetworkUuid", "since", "state"],
-    "range.query": [],
+    "range.query": ["startIp", "createdAt", "ipVersion", "l3NetworkUuid", "name", "type", "uuid"],
     "reservation.query": ["startIp", "createdAt", "l3NetworkUuid", "uuid"],
     "ip.query": ["ip", "allocatedAt", "l3NetworkUuid", "owner", "rangeUuid", "uuid"],
 }
@@ -286,10 +286,10 @@ EVENTS: dict[str, str] = {
         for what in ("created", "updated", "deleted", "attached", "detached")
     },
     **{f"l3.{what}": "[L3NetworkInventory](#object-l3networkinventory)" for what in ("created", "updated", "deleted")},
-    "operation.finished": "`{\"operation\": ` [OperationInventory](#object-operationinventory) `}`; not for `l2.check` and `l2.plan`",
-    "range.created": "`{\"subject\": ` [RangeInventory](#object-rangeinventory) `}`, one event per range",
-    "range.deleted": "`{\"subject\": ` [RangeInventory](#object-rangeinventory) `}`",
-    "scope.deleted": "`{\"subject\": ` [ScopeInventory](#object-scopeinventory) `}`",
+    "operation.finished": '`{"operation": ` [OperationInventory](#object-operationinventory) `}`; not of checks and plans',
+    "range.created": '`{"subject": ` [RangeInventory](#object-rangeinventory) `}`, one event per range',
+    "range.deleted": '`{"subject": ` [RangeInventory](#object-rangeinventory) `}`',
+    "scope.deleted": '`{"subject": ` [ScopeInventory](#object-scopeinventory) `}`',
 }
 
 SETTINGS: dict[str, str] = {
@@ -298,7 +298,7 @@ SETTINGS: dict[str, str] = {
     "metrics_listen": "`address:port` of `/metrics`, `/livez`, `/readyz`; unset: none",
     "log_format": "`auto`: for people on a terminal, else JSON",
     "anonymous_role": "of a request without `user_id`; unset: refused",
-    "roles": "further broker users, as JSON: `{\"compute\": \"operator\"}`",
+    "roles": 'further broker users, as JSON: `{"compute": "operator"}`',
     "broker_api_url": "RabbitMQ's management API with a user tagged administrator: `http://user:password@host:15672`",
     "enrolment_secret_file": "holds hexadecimal digits; agents' passwords are derived from them",
     "host_queue_type": "of hosts' queues; never change it while there are hosts",

@@ -24,6 +24,7 @@ from viaduct_common.messages import agent, batch, cluster, host, ipam, l2, l3, o
 from viaduct_common.messages.base import ErrorBody, Request, reply_adapter
 from viaduct_common.messages.registry import IPAM_REQUESTS, MANAGER_REQUESTS
 from viaduct_ipam.settings import IpamSettings
+from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.settings import ManagerSettings
 
 DOCS = Path(__file__).parent
@@ -74,7 +75,7 @@ Schema = dict[str, Any]
 # ---- types and fields as text --------------------------------------------------------------------------------------
 
 
-def type_of(schema: Schema, defs: Schema) -> str:
+def type_of(schema: Schema, defs: Schema) -> str:  # noqa: PLR0911 - one line per kind of schema
     """A JSON Schema as a few words."""
     if "$ref" in schema:
         return _reference(schema["$ref"].rsplit("/", 1)[1], defs)
@@ -166,7 +167,12 @@ def rows_of(owner: str, schema: Schema, *, with_default: bool) -> Iterator[list[
         if not with_default:
             yield [f"`{name}`", kind, meaning(owner, name, field)]
             continue
-        yield [f"`{name}`", kind.removesuffix(" or null"), default_of(name, field, required), meaning(owner, name, field)]
+        yield [
+            f"`{name}`",
+            kind.removesuffix(" or null"),
+            default_of(name, field, required),
+            meaning(owner, name, field),
+        ]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -280,8 +286,6 @@ def fields_table(rows: list[list[str]]) -> str:
 
 
 def l2_type_table() -> str:
-    from viaduct_manager.l2_types.registry import L2Types
-
     types = L2Types.from_entry_points()
     rows = []
     for name in (l2.L2_NOVLAN, l2.L2_VLAN):
@@ -290,7 +294,9 @@ def l2_type_table() -> str:
         own = "; ".join(f"{row[0]}: {row[1]}, {row[2]}" for row in rows_of(name, schema, with_default=True))
         example = kind.device_names("eth1", {"vlan": 10})
         key = kind.conflict_key("<interface>", {"vlan": "<vlan>"})
-        rows.append([f"`{name}`", own or "none", f"`{key}`", ", ".join(f"`{one}`" for one in example), str(kind.default_mtu)])
+        rows.append(
+            [f"`{name}`", own or "none", f"`{key}`", ", ".join(f"`{one}`" for one in example), str(kind.default_mtu)]
+        )
     return table(["type", "fields of its own", "conflict key", "devices on `eth1` (VLAN 10)", "default MTU"], rows)
 
 

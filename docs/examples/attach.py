@@ -1,6 +1,6 @@
 """A VLAN network, from nothing to an address for a VM: against a local stack (`make up`).
 
-    set -a; . .run/env; set +a; .venv/bin/python docs/examples/attach.py
+set -a; . .run/env; set +a; .venv/bin/python docs/examples/attach.py
 """
 
 import asyncio

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +49,13 @@ def name_of(path: Path) -> str:
 
 def prose(text: str) -> str:
     """The text without its code blocks."""
-    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The code blocks of a language, also those that stand in a list."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in found]
 
 
 def headings(text: str) -> list[str]:
@@ -119,9 +126,10 @@ def test_events_are_those_that_the_code_announces(notes: ModuleType) -> None:
     announced = {"operation.finished"}
     for path in (ROOT / "services").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr in {"event", "announce"}:
-                    announced |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in {"event", "announce"}:
+                announced |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
     assert set(notes.EVENTS) == announced
 
 
@@ -183,15 +191,21 @@ def test_named_make_targets_and_queues_exist(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_examples_in_json_are_json(path: Path) -> None:
     """Each block that calls itself JSON parses."""
-    for block in re.findall(r"^```json\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL):
+    for block in blocks(path, "json"):
         json.loads(block)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_examples_in_python_compile(path: Path) -> None:
     """Each block that calls itself Python is."""
-    for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL):
+    for block in blocks(path, "python"):
         compile(block, name_of(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_readmes_sample_is_the_one_that_can_be_run() -> None:
+    """It stands whole in docs/examples/attach.py."""
+    [sample] = blocks(ROOT / "README.md", "python")
+    assert textwrap.indent(sample, "    ") in (DOCS / "examples" / "attach.py").read_text()
 
 
 def test_settings_in_operations_are_settings(notes: ModuleType) -> None:
@@ -206,7 +220,7 @@ def test_settings_in_operations_are_settings(notes: ModuleType) -> None:
 
 def test_the_agents_file_in_operations_is_read_by_the_agent(tmp_path: Path) -> None:
     """The example of agent.toml."""
-    [block] = re.findall(r"^```toml\n(.*?)^```", (DOCS / "operations.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    [block] = blocks(DOCS / "operations.md", "toml")
     (tmp_path / "agent.toml").write_text(block)
     assert load_settings(tmp_path / "agent.toml").interface_map == {"data": "ens1f0"}
 

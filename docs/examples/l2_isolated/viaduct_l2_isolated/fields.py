@@ -10,6 +10,6 @@ L2_ISOLATED = "L2IsolatedNetwork"
 
 
 class IsolatedFields(StrictModel):  # StrictModel: an unknown field in `l2.create` is refused, not ignored
-    """`number` tells isolated networks of one cluster apart. On the wire it stands beside `name`, `mtu` and the rest."""
+    """`number` tells isolated networks of one cluster apart; on the wire it stands beside `name`, `mtu`, ..."""
 
     number: Annotated[int, Field(strict=True, ge=1, le=9999)]

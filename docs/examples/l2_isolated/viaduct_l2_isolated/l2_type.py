@@ -19,7 +19,7 @@ class L2IsolatedType:
     default_mtu: int = 1500
 
     def conflict_key(self, physical_interface: str, own_fields: Mapping[str, Any]) -> str:
-        """Two networks of one key cannot be attached to one cluster. Begin it with the type: keys are all in one space."""
+        """Two networks of one key cannot be attached to one cluster. All types share one space of keys."""
         return f"isolated/{own_fields['number']}"
 
     def bridge_name(self, physical_interface: str, own_fields: Mapping[str, Any]) -> str:

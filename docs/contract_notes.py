@@ -286,7 +286,7 @@ EVENTS: dict[str, str] = {
         for what in ("created", "updated", "deleted", "attached", "detached")
     },
     **{f"l3.{what}": "[L3NetworkInventory](#object-l3networkinventory)" for what in ("created", "updated", "deleted")},
-    "operation.finished": '`{"operation": ` [OperationInventory](#object-operationinventory) `}`; not of checks and plans',
+    "operation.finished": '`{"operation": ` [OperationInventory](#object-operationinventory) `}`, not of inquiries',
     "range.created": '`{"subject": ` [RangeInventory](#object-rangeinventory) `}`, one event per range',
     "range.deleted": '`{"subject": ` [RangeInventory](#object-rangeinventory) `}`',
     "scope.deleted": '`{"subject": ` [ScopeInventory](#object-scopeinventory) `}`',

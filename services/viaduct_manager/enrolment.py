@@ -28,6 +28,9 @@ TIMEOUT_SECONDS = 5.0
 # One agent has two connections, while a lost one lingers at the broker two more.
 MAX_CONNECTIONS = 4
 MAX_CHANNELS = 16
+# A dollar sign matches before a line feed at the end as well: the key of a host, and one more character.
+END = r"\z"
+NOTHING = "^" + END
 
 
 class EnrolmentFailed(ViaductError):
@@ -90,16 +93,16 @@ class Enrolment:
             f"/api/topic-permissions/{self._vhost}/{user}",
             {
                 "exchange": topology.AGENTS,
-                "write": rf"^(completion|report)\.{host_uuid}$",
-                "read": "^$",
+                "write": rf"^(completion|report)\.{host_uuid}{END}",
+                "read": NOTHING,
             },
         )
         await self._put(
             f"/api/permissions/{self._vhost}/{user}",
             {
-                "configure": "^$",
-                "write": f"^{re.escape(topology.AGENTS)}$",
-                "read": f"^{re.escape(credentials.queue)}$",
+                "configure": NOTHING,
+                "write": f"^{re.escape(topology.AGENTS)}{END}",
+                "read": f"^{re.escape(credentials.queue)}{END}",
             },
         )
         return credentials

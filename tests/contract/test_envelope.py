@@ -10,6 +10,7 @@ import aio_pika
 import pamqp.commands
 import pytest
 from contract.plain import Plain
+from integration.manager.conftest import eventually
 
 ARRAYS = b"[" * 100_000 + b"]" * 100_000
 OBJECTS = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
@@ -117,9 +118,7 @@ async def test_request_without_reply_to_is_done(net: Plain) -> None:
     uuid = str(uuid4())
     await net.send("zone.create", {"uuid": uuid, "name": "quiet"})
 
-    async with asyncio.timeout(10):
-        while not (await net.ask("zone.get", {"uuid": uuid}))["ok"]:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: net.ask("zone.get", {"uuid": uuid}), lambda reply: reply["ok"])
 
 
 @pytest.mark.parametrize("message_id", ["x", "1", "00000000-0000-0000-0000-00000000000g", " "])
@@ -158,9 +157,8 @@ async def test_reply_goes_to_an_ordinary_queue_as_well(net: Plain) -> None:
     await exchange.publish(
         aio_pika.Message(b'{"name": "x"}', type="zone.create", message_id=message_id, reply_to=queue.name), "manager"
     )
-    async with asyncio.timeout(10):
-        while (reply := await queue.get(no_ack=True, fail=False)) is None:
-            await asyncio.sleep(0.02)
+    reply = await eventually(lambda: queue.get(no_ack=True, fail=False), bool)
+    assert reply is not None
     assert json.loads(reply.body)["ok"]
     assert reply.correlation_id == message_id
 

@@ -7,7 +7,6 @@ from uuid import uuid4
 import pytest
 from contract.plain import Plain
 
-
 PAIR = {"l2NetworkUuid": str(uuid4()), "clusterUuid": str(uuid4())}
 
 

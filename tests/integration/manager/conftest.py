@@ -1,0 +1,98 @@
+"""Clusters of scripted agents, on a real manager."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+import pytest
+from integration.manager.control_plane import Place
+from integration.manager.scripted_agent import ScriptedAgent
+
+from viaduct_common.client import ViaductClient
+from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.messages.realization import RealizationInventory
+
+T = TypeVar("T")
+
+
+async def eventually(look: Callable[[], Awaitable[T]], is_so: Callable[[T], bool], *, seconds: float = 15) -> T:
+    """Look until it is so; the last sight is in the failure."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not is_so(seen := await look()):
+        assert asyncio.get_running_loop().time() < deadline, seen
+        await asyncio.sleep(0.05)
+    return seen
+
+
+@dataclass
+class Fleet:
+    """One cluster in a zone of its own, and its agents."""
+
+    place: Place
+    client: ViaductClient
+    stack: AsyncExitStack
+    zone_uuid: UUID
+    cluster_uuid: UUID
+    agents: list[ScriptedAgent] = field(default_factory=list)
+    _vlan: int = 10
+
+    async def enrol(self, **script: Any) -> ScriptedAgent:
+        """Another host, with an agent that has not said anything yet."""
+        host = await self.client.host.create(cluster_uuid=self.cluster_uuid, name=f"host{len(self.agents)}")
+        agent = await self.stack.enter_async_context(ScriptedAgent(self.place, host, **script))
+        self.agents.append(agent)
+        return agent
+
+    async def join(self, **script: Any) -> ScriptedAgent:
+        """Another host, connected and beating."""
+        agent = await self.enrol(**script)
+        await agent.hello()
+        agent.beat_on()
+        await self.state_of(agent, "connected")
+        return agent
+
+    async def state_of(self, agent: ScriptedAgent, state: str, *, seconds: float = 15) -> None:
+        await eventually(
+            lambda: self.client.host.get(uuid=agent.uuid), lambda host: host.state == state, seconds=seconds
+        )
+
+    async def network(self, **fields: Any) -> L2NetworkInventory:
+        self._vlan += 1
+        body = {"type": "L2VlanNetwork", "vlan": self._vlan, "physical_interface": "eth1", "name": "net"} | fields
+        return await self.client.l2.create(zone_uuid=self.zone_uuid, **body)
+
+    async def attach(self, network: L2NetworkInventory, **options: Any) -> Any:
+        return await self.client.l2.attach(
+            l2_network_uuid=network.uuid, cluster_uuid=self.cluster_uuid, **{"timeout_seconds": 15, **options}
+        )
+
+    async def detach(self, network: L2NetworkInventory, **options: Any) -> Any:
+        return await self.client.l2.detach(
+            l2_network_uuid=network.uuid, cluster_uuid=self.cluster_uuid, **{"timeout_seconds": 15, **options}
+        )
+
+    async def attached(self, network: L2NetworkInventory) -> bool:
+        return self.cluster_uuid in (await self.client.l2.get(uuid=network.uuid)).attached_cluster_uuids
+
+    async def rows(self, network: L2NetworkInventory) -> dict[UUID, RealizationInventory]:
+        page = await self.client.realization.query(filters={"l2_network_uuid": network.uuid})
+        return {row.host_uuid: row for row in page.items}
+
+    async def states(self, network: L2NetworkInventory) -> list[str]:
+        """Of each agent, in the order in which they were made; `gone` where nothing is known."""
+        rows = await self.rows(network)
+        return [rows[agent.uuid].state if agent.uuid in rows else "gone" for agent in self.agents]
+
+    async def settles(self, network: L2NetworkInventory, *states: str, seconds: float = 15) -> None:
+        await eventually(lambda: self.states(network), lambda seen: seen == list(states), seconds=seconds)
+
+
+@pytest.fixture
+async def fleet(place: Place, client: ViaductClient) -> AsyncIterator[Fleet]:
+    async with AsyncExitStack() as stack:
+        zone = await client.zone.create(name="zone")
+        cluster = await client.cluster.create(zone_uuid=zone.uuid, name="cluster")
+        yield Fleet(place, client, stack, zone.uuid, cluster.uuid)

@@ -68,8 +68,8 @@ test: setup ## run all tests; ARGS="-k vlan tests/integration" picks some
 	$(BIN)/pytest $(ARGS)
 
 .PHONY: bench
-bench: setup ## measure: latency, allocation, convergence
-	PYTHONPATH=deploy:tests $(BIN)/python -m bench $(ARGS)
+bench: setup ## measure against bare baselines, results in .run/bench; ARGS="requests links" picks some
+	@PYTHONPATH=deploy:tests $(BIN)/python -m bench $(ARGS)
 
 ##### documents
 
@@ -92,7 +92,7 @@ status: $(STAMP) ## show what is up; fails unless everything is
 	@$(LOCAL_STACK) status
 
 .PHONY: demo
-demo: setup ## show a VLAN network from request to ping
+demo: setup ## show a VLAN network from request to ping, every fact checked; KEEP=1 leaves it running
 	@PYTHONPATH=deploy:tests $(BIN)/python -m demo $(ARGS)
 
 .PHONY: clean

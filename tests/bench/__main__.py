@@ -1,0 +1,96 @@
+"""python -m bench [NAME ...]: bring up a stack, measure, write JSON, print tables, take the stack down."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import FrameType
+from typing import Protocol
+
+from lab import LabError
+from rich.console import Console
+
+from bench import allocation, attach, links, machine, requests
+from bench.measure import Comparison
+from bench.report import print_table, write_json
+from local_stack.part import StackError
+from local_stack.progress import Progress
+from local_stack.run_dir import RunDir
+from local_stack.stack import Stack
+
+
+class Bench(Protocol):
+    """What each module of a bench has."""
+
+    TITLE: str
+
+    async def run(self, stack: Stack) -> list[Comparison]:
+        """Measure on this stack."""
+        ...
+
+
+BENCHES: Mapping[str, Bench] = {
+    "requests": requests,
+    "attach": attach,
+    "links": links,
+    "allocation": allocation,
+}
+WIDTH = 150  # of a table that goes into a file
+
+
+def main() -> int:
+    """Return 0 when everything was measured, whatever came out."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {' '.join(BENCHES)} (default: all)")
+    names = parser.parse_args().names or list(BENCHES)
+    if unknown := set(names) - BENCHES.keys():
+        parser.error(f"no bench {' '.join(sorted(unknown))}; there are: {' '.join(BENCHES)}")
+    if os.geteuid() != 0:
+        parser.exit(1, "The bench makes network namespaces and virtual hosts: run it as root (sudo make bench).\n")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    base = RunDir.default().path / "bench"
+    try:
+        with RunDir(base / "stack").locked():
+            return _measure(names, RunDir(base / "stack"))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted; the stack is taken down.\n")
+        return 130
+    finally:
+        with suppress(OSError):
+            base.rmdir()  # only if there is no result
+
+
+def _measure(names: list[str], run_dir: RunDir) -> int:
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    began = time.monotonic()
+    try:
+        Stack(run_dir).down()  # what a killed run has left
+        with Stack(run_dir, hosts=1, progress=Progress()) as stack:
+            facts = machine.facts(stack)
+            load = os.getloadavg()[0]
+            console.print(f"\n{facts['cpus']} x {facts['cpu']}, Linux {facts['kernel']}, load {load:.1f}")
+            console.print(
+                "Medians of interleaved rounds (least - most); cost: our time as a multiple of the baseline's.\n"
+            )
+            for name in names:
+                found = asyncio.run(BENCHES[name].run(stack))
+                write_json(run_dir.path.parent, name, found, facts)
+                print_table(console, BENCHES[name].TITLE, found)
+    except (StackError, LabError) as exc:
+        sys.stderr.write(f"\n{exc}\n{exc.last_lines() if isinstance(exc, StackError) else ''}\n")
+        return 1
+    console.print(f"Results are in {run_dir.path.parent}/*.json, after {time.monotonic() - began:.0f} s.")
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Networks realized, checked and released a second by the agent's own code, against `ip` doing the same."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from lab import Lab
+
+from bench.measure import Comparison, compare
+from local_stack.run_dir import CHECKOUT
+from local_stack.stack import Stack
+
+NETWORKS = 100
+ROUNDS = 4
+TITLE = f"Links, {NETWORKS} networks at a time (baseline: one `ip -batch`; for check one `ip -json -details link`)"
+# Where each kind runs: VLAN devices need a kernel that has them, which a User-Mode Linux host brings.
+PLACES = {"novlan": "netns", "vlan": "uml"}
+DEADLINE_SECONDS = 180.0
+TEXT = {"create": "realize", "check": "check", "delete": "release"}
+BASELINE = {"create": "ip -batch", "check": "ip -json -details link", "delete": "ip -batch"}
+
+
+async def run(stack: Stack) -> list[Comparison]:
+    """Measure in hosts of a lab of its own, where no agent looks."""
+    lab = Lab(f"bench-{stack.run_dir.short_id}", stack.run_dir.path / "bench-lab")
+    lab.down()  # what a killed run has left
+    with lab:
+        return [one for kind in PLACES for one in await asyncio.to_thread(_measure, lab, kind)]
+
+
+def _measure(lab: Lab, kind: str) -> list[Comparison]:
+    (host,) = lab.start_hosts([kind], kind=PLACES[kind])
+    paths = os.pathsep.join(str(Path(CHECKOUT) / folder) for folder in ("deploy", "tests"))
+    command = [sys.executable, "-m", "bench.inside", kind, str(NETWORKS), str(ROUNDS)]
+    result = host.run(command, env={"PYTHONPATH": paths}, timeout_seconds=DEADLINE_SECONDS)
+    found = json.loads(result.stdout)
+    host.stop(hard=True)
+    where = "this kernel" if PLACES[kind] == "netns" else "a UML host"
+    return [
+        compare(
+            f"{TEXT[step]} {'NoVlan' if kind == 'novlan' else 'VLAN'}, {where}",
+            [seconds / NETWORKS for seconds in found["ours"][step]],
+            BASELINE[step],
+            [seconds / NETWORKS for seconds in found["theirs"][step]],
+            unit="networks/s",
+        )
+        for step in TEXT
+    ]

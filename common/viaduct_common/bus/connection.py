@@ -26,7 +26,7 @@ from viaduct_common import topology
 from viaduct_common.bus.consumer import Consumer, Handler
 from viaduct_common.bus.envelope import Outgoing
 from viaduct_common.bus.failures import BusError, PublishFailed, Unroutable
-from viaduct_common.bus.link import AMQP_FAILURES, Link
+from viaduct_common.bus.link import AMQP_FAILURES, HEARTBEAT_SECONDS, Link
 from viaduct_common.errors import DeadlineExceeded, ViaductError
 from viaduct_common.messages.base import ErrorReply, Request, reply_adapter
 from viaduct_common.telemetry import PUBLISHES
@@ -48,6 +48,7 @@ class Bus:
         username, password: instead of those in the URL, so that a secret need not stand in it.
         declares: declare the shared exchanges and queues at each connect (the services do; agents and clients have
             no right to), so that a broker rebuilt from nothing is furnished again.
+        heartbeat_seconds: after about three of these a peer that says nothing counts as gone.
     """
 
     def __init__(
@@ -58,14 +59,19 @@ class Bus:
         username: str | None = None,
         password: str | None = None,
         declares: bool = False,
+        heartbeat_seconds: int = HEARTBEAT_SECONDS,
     ) -> None:
         address = URL(url)
         if username is not None:
             address = address.with_user(username).with_password(password)
         self.name = name
         self.username = address.user
-        self._publish_link = Link(address, f"{name} (publish)", self._open_publisher)
-        self._consume_link = Link(address, f"{name} (consume)", self._open_consumers)
+        self._publish_link = Link(
+            address, f"{name} (publish)", self._open_publisher, heartbeat_seconds=heartbeat_seconds
+        )
+        self._consume_link = Link(
+            address, f"{name} (consume)", self._open_consumers, heartbeat_seconds=heartbeat_seconds
+        )
         self._declares = declares
         self._publisher: AbstractChannel | None = None
         self._consumers: list[Consumer] = []

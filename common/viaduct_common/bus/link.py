@@ -34,8 +34,8 @@ class Link:
     `up` is set while the connection stands and its set-up has succeeded; `trouble` is the last reason why not.
     """
 
-    def __init__(self, address: URL, name: str, setup: Setup) -> None:
-        self._address = address.update_query(heartbeat=HEARTBEAT_SECONDS)
+    def __init__(self, address: URL, name: str, setup: Setup, *, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
+        self._address = address.update_query(heartbeat=heartbeat_seconds)
         self._name = name
         self._setup = setup
         self._broken: asyncio.Future[str] | None = None

@@ -45,7 +45,8 @@ class ViaductError(Exception):
     def from_body(cls, body: ErrorBody) -> "ViaductError":
         """The error of the code in `body`; a code that this release does not know becomes a plain ViaductError."""
         kind = ERRORS_BY_CODE.get(body.code, ViaductError)
-        error = kind(body.message, **body.details)
+        error = kind(body.message)
+        error.details = dict(body.details)  # not as keywords: one of them may be named `message`
         error.retryable = body.retryable
         return error
 

@@ -1,0 +1,145 @@
+"""The manager's pure decisions: over all combinations, not by example alone."""
+
+from itertools import product
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from viaduct_common.digest import holdings_digest
+from viaduct_common.errors import ERRORS_BY_CODE
+from viaduct_common.messages.base import ErrorBody
+from viaduct_manager.model import moves
+from viaduct_manager.model.moves import Move, Standing, next_move
+from viaduct_manager.model.retries import FIRST_SECONDS, LONGEST_SECONDS, TRANSIENT_CODES, retry_after_seconds
+from viaduct_manager.model.sync import Wanted, expected_digest, needs_sync, settled
+
+PHASES = {
+    moves.ATTACH: ["preflight", "realize", "rollback"],
+    moves.DETACH: ["preflight", "release", "rollback"],
+    moves.CHECK: ["check"],
+    moves.PLAN: ["check"],
+    moves.DELETE_HOST: ["release"],
+}
+STANDINGS = [
+    Standing(type_, phase, on_failure, pending, failed)
+    for type_, phases in PHASES.items()
+    for phase, on_failure, pending, failed in product(phases, ("rollback", "keep"), (0, 1, 5), (0, 1, 3))
+]
+NEXT_PHASE = {Move.REALIZE: "realize", Move.RELEASE: "release", Move.ROLL_BACK: "rollback"}
+
+
+@pytest.mark.parametrize("at", STANDINGS, ids=str)
+def test_operation_waits_while_anybody_is_asked_and_only_then(at: Standing) -> None:
+    """No step is left behind, and no phase ends in nothing."""
+    assert (next_move(at) is Move.WAIT) == (at.pending > 0)
+
+
+@pytest.mark.parametrize("type_", PHASES)
+@pytest.mark.parametrize("on_failure", ["rollback", "keep"])
+@given(failures=st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_every_operation_ends_whatever_fails(type_: str, on_failure: str, failures: list[int]) -> None:
+    """Each phase comes once, in the documented order."""
+    phase, seen = PHASES[type_][0], []
+    for failed in failures:
+        seen.append(phase)
+        move = next_move(Standing(type_, phase, on_failure, 0, failed))
+        if move in {Move.SUCCEED, Move.FAIL}:
+            break
+        phase = NEXT_PHASE[move]
+    else:
+        pytest.fail(f"no end after {seen}")
+
+    assert seen == [phase for phase in PHASES[type_] if phase in seen]
+    if type_ in {moves.ATTACH, moves.DETACH} and on_failure == "rollback":
+        assert (move is Move.SUCCEED) == (not any(failures[: len(seen)]))
+
+
+def test_attach_that_keeps_realizes_where_it_can_and_never_rolls_back() -> None:
+    """It fails all the same, and the attachment stays."""
+    assert next_move(Standing(moves.ATTACH, "preflight", "keep", 0, 2)) is Move.REALIZE
+    assert next_move(Standing(moves.ATTACH, "realize", "keep", 0, 2)) is Move.FAIL
+
+
+def test_standing_that_cannot_be_is_refused() -> None:
+    """Rather than moved somewhere."""
+    with pytest.raises(ValueError, match="no move"):
+        next_move(Standing(moves.CHECK, "realize", "rollback", 0, 0))
+
+
+# ---- retries -----------------------------------------------------------------------------------------------------
+
+
+@given(code=st.sampled_from(sorted(ERRORS_BY_CODE)), attempts=st.integers(0, 10_000), releasing=st.booleans())
+def test_retries_are_spaced_within_their_bounds(code: str, attempts: int, releasing: bool) -> None:
+    """Doubling from two seconds to five minutes; permanent errors never, releases always."""
+    kind = ERRORS_BY_CODE[code]
+    pause = retry_after_seconds(kind("x").to_body(), attempts, releasing=releasing)
+
+    if pause is None:
+        assert not releasing
+        assert code not in TRANSIENT_CODES
+        assert not kind.retryable
+    else:
+        assert FIRST_SECONDS <= pause <= LONGEST_SECONDS
+        assert pause == min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(attempts, 20))
+        later = retry_after_seconds(kind("x").to_body(), attempts + 1, releasing=releasing)
+        assert later is not None
+        assert later >= pause
+
+
+@pytest.mark.parametrize("code", ["PRECONDITION_FAILED", "L2_CONFLICT", "UNSUPPORTED_TYPE", "IN_USE", "NEWER"])
+def test_permanent_error_is_shown_not_repeated(code: str) -> None:
+    """Unless a release is blocked by it: what blocks goes away one day."""
+    error = ErrorBody(code=code, message="x")
+
+    assert retry_after_seconds(error, 0, releasing=False) is None
+    assert retry_after_seconds(error, 0, releasing=True) == FIRST_SECONDS
+
+
+# ---- sync --------------------------------------------------------------------------------------------------------
+
+rows_strategy = st.lists(
+    st.builds(
+        Wanted,
+        l2_uuid=st.uuids(),
+        generation=st.integers(1, 100),
+        desired=st.sampled_from(["present", "absent"]),
+        state=st.sampled_from(["pending", "realizing", "realized", "failed", "releasing"]),
+        age_seconds=st.floats(0, 100),
+    ),
+    max_size=6,
+    unique_by=lambda row: row.l2_uuid,
+)
+
+
+@given(rows=rows_strategy, settle=st.floats(0.1, 50))
+def test_host_that_holds_what_it_should_is_left_alone(rows: list[Wanted], settle: float) -> None:
+    """And what was in motion for long enough is then known to be done."""
+    digest = expected_digest(rows)
+    proven = settled(rows, digest, settle_seconds=settle)
+
+    assert not needs_sync(rows, digest, settle_seconds=settle, since_sync_seconds=None)
+    assert {row.l2_uuid for row in proven} == {
+        row.l2_uuid for row in rows if row.state in {"pending", "realizing", "releasing"} and row.age_seconds >= settle
+    }
+
+
+@given(rows=rows_strategy, settle=st.floats(0.1, 50), since=st.none() | st.floats(0, 100))
+def test_host_that_differs_is_told_once_nothing_is_in_motion(
+    rows: list[Wanted], settle: float, since: float | None
+) -> None:
+    """Not while a young change may still arrive, nor again just after it was told; and nothing is proven."""
+    digest = holdings_digest([(uuid4(), 1)])
+    expected = all(row.age_seconds >= settle for row in rows) and (since is None or since >= settle)
+
+    assert needs_sync(rows, digest, settle_seconds=settle, since_sync_seconds=since) == expected
+    assert settled(rows, digest, settle_seconds=settle) == []
+
+
+def test_what_failed_there_is_not_expected_there() -> None:
+    """A permanent failure must not make a host differ for ever."""
+    failed = Wanted(uuid4(), 1, "present", "failed", 100.0)
+
+    assert expected_digest([failed]) == holdings_digest([])

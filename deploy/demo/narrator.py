@@ -96,6 +96,12 @@ class Narrator:
             for row in rows:
                 self._print(self.paint(DIM, f"    │ {row}"))
 
+    def show_table(self, text: str, *, title: str) -> None:
+        """Show a table as it came; its lines are never wrapped."""
+        self._print(f"    {title}")
+        for line in text.splitlines():
+            self._print(self.paint(DIM, f"    │ {line.rstrip()}"))
+
     def say_plainly(self, text: str = "") -> None:
         """Print one line as it is."""
         self._print(text)

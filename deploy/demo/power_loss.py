@@ -1,11 +1,14 @@
 """Scene: a host is off while a network is attached to its cluster, and catches up when it returns."""
 
 import asyncio
+import os
+import subprocess
 import time
 
 from demo.addresses import add_ranges
 from demo.links import bridges_of
 from demo.stage import Stage, ping
+from local_stack.run_dir import CHECKOUT
 
 VLAN = 30
 LOST_SECONDS = 60.0
@@ -33,6 +36,10 @@ async def play(stage: Stage) -> None:
         tell.fact("the attach succeeds: host1 has done it, host2 is skipped", good, operation)
         state = await _states(stage, "host2")
         tell.fact(f"what host2 owes is not forgotten: {state['green']}", state["green"] != "realized", state)
+        table = await asyncio.to_thread(_operator_view, stage)
+        tell.show_table(table, title="what an operator sees, with `viaduct status`:")
+        seen = " ".join(table.split())
+        tell.fact("the operator sees who is missing, and what", "host2 pending" in seen and "disconnected" in seen)
 
         tell.say("Power returns: host2 boots with an empty kernel, and its agent starts.")
         began = time.monotonic()
@@ -59,6 +66,16 @@ async def play(stage: Stage) -> None:
         e = await stage.guest("e", "host1", green, l3.uuid)
         f = await stage.guest("f", "host2", green, l3.uuid)
         tell.fact("a VM on host1 pings one on host2, in the network it missed", await ping(e, f, count=2))
+
+
+def _operator_view(stage: Stage) -> str:
+    """Run the command line as an operator would."""
+    url = stage.stack.broker.amqp_url()
+    program = CHECKOUT / ".venv" / "bin" / "viaduct"
+    done = subprocess.run(
+        [program, "status"], env={**os.environ, "VIADUCT_AMQP_URL": url}, capture_output=True, text=True, check=False
+    )
+    return done.stdout or done.stderr
 
 
 async def _states(stage: Stage, host: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -126,16 +127,23 @@ class Plain:
     async def buried(
         self, where: Callable[[AbstractIncomingMessage], bool], *, seconds: float = 10
     ) -> AbstractIncomingMessage:
-        """The first dead letter that matches."""
+        """The first dead letter that matches.
+
+        Raises:
+            TimeoutError: none came. The time is looked at between two gets: aiormq loses its channel when one that is
+                under way is cancelled.
+        """
         queue = await self.channel.get_queue("viaduct.dead-letters", ensure=False)
-        async with asyncio.timeout(seconds):
-            while True:
-                while (message := await queue.get(no_ack=True, fail=False)) is not None:
-                    self.dead.append(message)
-                for one in self.dead:
-                    if where(one):
-                        return one
-                await asyncio.sleep(0.02)
+        give_up = time.monotonic() + seconds
+        while True:
+            while (message := await queue.get(no_ack=True, fail=False)) is not None:
+                self.dead.append(message)
+            for one in self.dead:
+                if where(one):
+                    return one
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"not among the {len(self.dead)} dead letters")
+            await asyncio.sleep(0.02)
 
     async def buried_id(self, message_id: str | None, *, seconds: float = 10) -> AbstractIncomingMessage:
         """The dead letter that was this message, whether we buried it or the broker did."""

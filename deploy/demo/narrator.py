@@ -39,6 +39,7 @@ class Narrator:
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
         self._coloured = self._out.isatty() and not os.environ.get("NO_COLOR")
+        self._deserted = False
         self.scenes: list[Scene] = []
 
     # ---- scenes and facts ------------------------------------------------------------------------------------
@@ -126,11 +127,15 @@ class Narrator:
             self._print(self.paint(RED + BOLD, f"Not all held, after {duration(seconds)}."))
 
     def _print(self, text: str) -> None:
+        if self._deserted:
+            return
         try:
             print(text, file=self._out, flush=True)
         except OSError:
-            # What is still buffered must not raise again when the interpreter flushes it at exit.
-            self._out = open(os.devnull, "w")  # noqa: SIM115  # it lives as long as the process
+            self._deserted = True
+            if self._out is sys.stdout:
+                # What is still buffered must not raise again when the interpreter flushes it at exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Lines(Progress):

@@ -163,7 +163,21 @@ async def test_reply_goes_to_an_ordinary_queue_as_well(net: Plain) -> None:
     assert reply.correlation_id == message_id
 
 
-@pytest.mark.parametrize("address", ["viaduct.manager", "viaduct.nobody", "amq.rabbitmq.reply-to.g1h2AA.nobody", "é#*"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "viaduct.manager",
+        "viaduct.nobody",
+        "é#*",
+        "amq.rabbitmq.reply-to.g1h2AA.nobody",
+        "amq.rabbitmq.reply-to.nobody",
+        "amq.rabbitmq.reply-to.",
+        "amq.rabbitmq.reply-to.a.b.c",
+        "amq.rabbitmq.reply-to.é.é",
+        "amq.rabbitmq.reply-to.g1h3CHJlcGx5QGFhAAAAAQAAAAAAAAAA.a2V5",  # a pid, but of no node
+        "amq.rabbitmq.reply-to.g1h3CHJlcGx5QDEyAAAAAQAAAAAAAAAA.a2V5",  # a pid of another node
+    ],
+)
 async def test_reply_to_nobody_or_to_ourselves_blocks_nothing(net: Plain, address: str) -> None:
     """The answer is kept under its message id; a reply that comes back to us is buried, not answered."""
     message_id = str(uuid4())
@@ -233,4 +247,5 @@ async def test_properties_that_no_library_can_read_block_nothing(net: Plain, bit
     )
     for _ in range(10):
         await assert_serves(net)
-    assert (await net.buried_id(message_id)).headers["viaduct-reason"]
+    dead = await net.buried_id(message_id)
+    assert dead.headers.get("viaduct-reason"), dead

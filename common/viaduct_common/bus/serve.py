@@ -23,6 +23,7 @@ from viaduct_common import topology
 from viaduct_common.bus.connection import Bus
 from viaduct_common.bus.envelope import Delivery, Outgoing
 from viaduct_common.bus.failures import GiveBack, PublishFailed, StoreUnavailable, Unroutable
+from viaduct_common.bus.replyaddress import is_reply_address
 from viaduct_common.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -114,6 +115,8 @@ class RequestServer:
         started = time.monotonic()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(message_id=delivery.message_id, type=delivery.type)
+        if delivery.reply_to and not is_reply_address(delivery.reply_to):
+            delivery = replace(delivery, reply_to=None)  # nobody can be answered there
         label = delivery.type if delivery.type in self._requests else "unknown"
         outcome = "ok"
         answer: bytes | Deferred

@@ -20,7 +20,7 @@ from viaduct_agent.replay import Replays
 from viaduct_common import topology
 from viaduct_common.bus import Delivery, GiveBack
 from viaduct_common.bus.failures import BusError
-from viaduct_common.bus.serve import check_envelope
+from viaduct_common.bus.intake import check_envelope
 from viaduct_common.errors import DeadlineExceeded, InvalidRequest, UnsupportedType, ViaductError
 from viaduct_common.messages.agent import (
     CheckL2Command,

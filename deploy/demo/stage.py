@@ -1,15 +1,13 @@
 """What the scenes play on: the stack's hosts, clusters and zone, the product's own client, and a narrator."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from lab import Host, Lab, Vm
-from lab.machine import sh
+from lab import Host, Vm
 
 from demo.links import Link, links_of
 from demo.narrator import FactFailed, Narrator, duration
@@ -24,7 +22,6 @@ from viaduct_common.messages.operation import OperationInventory
 
 UPLINK = "eth1"  # every host's data NIC, on the lab's trunk
 POLL_SECONDS = 0.05
-LAB_SEGMENTS = ("ctl", "mgmt", "trunk")
 SUBNET_MASK = "255.255.255.0"
 
 
@@ -126,7 +123,6 @@ async def ping(source: GuestNic, target: GuestNic | str, *, count: int = 1) -> b
 @asynccontextmanager
 async def set_up(stack: Stack, narrator: Narrator) -> AsyncIterator[Stage]:
     """Ask the manager what there is."""
-    keep_segment_macs(stack.hosts.lab)
     async with ViaductClient(stack.broker.amqp_url(), name="demo", timeout_seconds=30) as net:
         (zone,) = (await net.zone.query()).items
         clusters = {cluster.name: cluster for cluster in (await net.cluster.query()).items}
@@ -141,14 +137,3 @@ async def set_up(stack: Stack, narrator: Narrator) -> AsyncIterator[Stage]:
             host_uuids={host.name: host.uuid for host in hosts},
             cluster_of_host={host.name: names[host.cluster_uuid] for host in hosts},
         )
-
-
-def keep_segment_macs(lab: Lab) -> None:
-    """Pin the MAC of the lab's own bridges, as a switch has one.
-
-    A bridge takes the lowest MAC of its ports until it is given one: when a host is unplugged the gateway's MAC may
-    change, and the *other* hosts would talk to the former one until their neighbour entries are probed again.
-    """
-    for segment in LAB_SEGMENTS:
-        (link,) = json.loads(sh(f"ip -json link show {segment}", netns=lab.netns).stdout)
-        sh(f"ip link set {segment} address {link['address']}", netns=lab.netns)

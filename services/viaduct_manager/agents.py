@@ -9,7 +9,8 @@ import structlog
 
 from viaduct_common import topology
 from viaduct_common.bus import Bus, Delivery, StoreUnavailable
-from viaduct_common.bus.serve import check_envelope, dead_letter, parse_request
+from viaduct_common.bus.intake import check_envelope, parse_request
+from viaduct_common.bus.letters import dead_letter
 from viaduct_common.digest import holdings_digest
 from viaduct_common.errors import Forbidden, NotFound, UnsupportedType, ViaductError
 from viaduct_common.messages.agent import Completion, HostDrift, HostHeartbeat, HostHello, ItemResult
@@ -19,7 +20,7 @@ from viaduct_common.telemetry import DEAD_LETTERS
 from viaduct_manager import announce, conductor
 from viaduct_manager.model.retries import retry_after_seconds
 from viaduct_manager.model.sync import Wanted, needs_sync, settled
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, steps
 
 log = structlog.get_logger()
 
@@ -81,8 +82,8 @@ class AgentListener:
 
     async def _completion(self, connection: Connection, host_uuid: UUID, completion: Completion) -> None:
         items = [*completion.items, *await self._as_items(connection, host_uuid, completion.released)]
-        asked = set(await operations.of_command(connection, host_uuid, completion.command_id))
-        asked |= set(await operations.of_generations(connection, host_uuid, [item.generation for item in items]))
+        asked = set(await steps.of_command(connection, host_uuid, completion.command_id))
+        asked |= set(await steps.of_generations(connection, host_uuid, [item.generation for item in items]))
         running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
         if completion.command != "l2.check":
             for item in items:
@@ -132,7 +133,7 @@ class AgentListener:
             by_command = completion.command == "l2.check"
             # A check that was answered with an error says: this host would refuse.
             state = "failed" if by_command and item.error is not None else item.outcome
-            await operations.end_step(
+            await steps.end_step(
                 connection,
                 operation_uuid,
                 host_uuid,
@@ -144,7 +145,7 @@ class AgentListener:
             )
         if not items or completion.command == "host.sync":
             # The sync of a host that is being removed: its step has no network of its own.
-            await operations.end_step(connection, operation_uuid, host_uuid, "done", command_id=completion.command_id)
+            await steps.end_step(connection, operation_uuid, host_uuid, "done", command_id=completion.command_id)
 
     # ---- reports -------------------------------------------------------------------------------------------------
 
@@ -156,8 +157,10 @@ class AgentListener:
         if host.maintenance:
             return
         await realizations.desire_on_host(connection, host_uuid)
+        held = [(one.l2_network_uuid, one.generation) for one in hello.holds]
+        await realizations.outrun(connection, host_uuid, held)
         rows = await realizations.of_host(connection, host_uuid)
-        digest = holdings_digest((held.l2_network_uuid, held.generation) for held in hello.holds)
+        digest = holdings_digest(held)
         in_motion = any(row.state != "realized" for row in rows)
         if needs_sync(rows, digest, settle_seconds=0, since_sync_seconds=None) or in_motion:
             await announce.sync(connection, host_uuid)
@@ -189,12 +192,12 @@ class AgentListener:
         """An equal digest proves these done, whatever became of their completions."""
         if not proven:
             return
-        asked = await operations.of_generations(connection, host_uuid, [row.generation for row in proven])
+        asked = await steps.of_generations(connection, host_uuid, [row.generation for row in proven])
         running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
         for row in proven:
             await realizations.observe_done(connection, host_uuid, row.l2_uuid, row.generation)
             for operation_uuid in running:
-                await operations.end_step(connection, operation_uuid, host_uuid, "done", generation=row.generation)
+                await steps.end_step(connection, operation_uuid, host_uuid, "done", generation=row.generation)
         for operation_uuid in running:
             await conductor.advance(connection, operation_uuid)
 

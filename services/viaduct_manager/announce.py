@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from viaduct_common import topology
 from viaduct_common.bus import Outgoing
-from viaduct_common.bus.serve import reply_to as make_reply
+from viaduct_common.bus.letters import reply_to as make_reply
 from viaduct_common.messages.agent import (
     CheckL2Command,
     L2Desired,

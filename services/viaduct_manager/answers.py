@@ -7,8 +7,9 @@ from viaduct_common.messages.l2 import HostCheck, HostPlan, L2Plan
 from viaduct_common.messages.operation import OperationInventory
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager.model import moves
-from viaduct_manager.store import operations
-from viaduct_manager.store.operations import Operation, StepResult
+from viaduct_manager.store import steps
+from viaduct_manager.store.operations import Operation
+from viaduct_manager.store.steps import StepResult
 
 # An error names every host's step; beyond this many only those that failed, so that it fits into one message.
 MOST_STEPS_IN_AN_ERROR = 500
@@ -20,10 +21,10 @@ async def value_of(
     """The value of a success; None for those that are answered with the operation itself."""
     match operation.type:
         case moves.CHECK:
-            return [_check(step) for step in await operations.results(connection, operation.uuid, operation.phase)]
+            return [_check(step) for step in await steps.results(connection, operation.uuid, operation.phase)]
         case moves.PLAN:
-            steps = await operations.results(connection, operation.uuid, operation.phase)
-            return L2Plan(action=operation.action or "", hosts=[_plan(step) for step in steps])
+            asked = await steps.results(connection, operation.uuid, operation.phase)
+            return L2Plan(action=operation.action or "", hosts=[_plan(step) for step in asked])
         case moves.DELETE_HOST:
             return deleted_host
         case _:
@@ -32,10 +33,10 @@ async def value_of(
 
 def with_operation(error: ErrorBody, operation: OperationInventory) -> ErrorBody:
     """The error of an operation: the first failing host's, with every host's step."""
-    steps = operation.steps
-    if len(steps) > MOST_STEPS_IN_AN_ERROR:
-        steps = [step for step in steps if step.state == "failed"][:MOST_STEPS_IN_AN_ERROR]
-    whole = operation.model_copy(update={"steps": steps})
+    shown = operation.steps
+    if len(shown) > MOST_STEPS_IN_AN_ERROR:
+        shown = [step for step in shown if step.state == "failed"][:MOST_STEPS_IN_AN_ERROR]
+    whole = operation.model_copy(update={"steps": shown})
     return error.model_copy(update={"details": {**error.details, "operation": whole.model_dump(mode="json")}})
 
 

@@ -14,7 +14,7 @@ from viaduct_common.errors import ViaductError
 from viaduct_common.postgres.pool import Pool, transaction
 from viaduct_manager import announce, conductor
 from viaduct_manager.enrolment import Enrolment
-from viaduct_manager.store import hosts, l2_networks, operations, realizations, revocations
+from viaduct_manager.store import hosts, l2_networks, operations, realizations, revocations, steps
 
 log = structlog.get_logger()
 
@@ -37,11 +37,23 @@ class Caretaker:
         self._every_seconds = every_seconds
         self._committed = committed
         self._round = 0
+        self._broker_is_new = True
+
+    async def broker_connected(self) -> None:
+        """It may be another one than before, made from nothing: hosts' queues and users are looked after next."""
+        self._broker_is_new = True
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            for duty in (self._lose_silent_hosts, self._end_overdue, self._retry, self._revoke, self._forget):
+            for duty in (
+                self._lose_silent_hosts,
+                self._end_overdue,
+                self._retry,
+                self._revoke,
+                self._furnish,
+                self._forget,
+            ):
                 await self._perform(duty)
             self._round += 1
             await asyncio.sleep(self._every_seconds)
@@ -62,7 +74,7 @@ class Caretaker:
             lost = await hosts.lose_silent(connection, self._silent_seconds)
             for host_uuid in lost:
                 await announce.event(connection, "host.disconnected", await hosts.get(connection, host_uuid))
-            in_vain = await operations.waited_for_in_vain(connection)
+            in_vain = await steps.waited_for_in_vain(connection)
         for host_uuid in lost:
             log.warning("host_disconnected", host_uuid=str(host_uuid))
         # Asked of the table, not of `lost`: whoever lost the host may have died before it came to this.
@@ -97,6 +109,21 @@ class Caretaker:
                 await self._enrolment.revoke(host_uuid)
                 await revocations.done(connection, host_uuid)
                 log.info("host_revoked", host_uuid=str(host_uuid))
+
+    async def _furnish(self) -> None:
+        """Give back what a broker that was rebuilt has lost; every password is as it was, for it is derived."""
+        if not self._broker_is_new:
+            return
+        self._broker_is_new = False
+        try:
+            async with transaction(self._pool) as connection:
+                enrolled = await hosts.enrolled(connection)
+            for host_uuid in await self._enrolment.missing(enrolled):
+                await self._enrolment.enrol(host_uuid)
+                log.warning("host_enrolled_again", host_uuid=str(host_uuid))
+        except BaseException:
+            self._broker_is_new = True  # in the next round
+            raise
 
     async def _forget(self) -> None:
         if self._round % FORGET_EVERY_ROUNDS == 0:

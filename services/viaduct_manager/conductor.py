@@ -16,9 +16,10 @@ from viaduct_common.postgres.pool import Connection
 from viaduct_manager import announce, answers
 from viaduct_manager.model import moves
 from viaduct_manager.model.moves import Move, next_move
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, revocations
-from viaduct_manager.store.operations import NewStep, Operation
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, revocations, steps
+from viaduct_manager.store.operations import Operation
 from viaduct_manager.store.realizations import Ordered
+from viaduct_manager.store.steps import NewStep
 
 # A rollback has to get through even when the operation's own time is up.
 ROLLBACK_SECONDS = 30.0
@@ -62,19 +63,19 @@ async def inquire(
         operation_uuid=operation.uuid,
         forced=operation.forced,
     )
-    steps = [
+    begun = [
         NewStep(host_uuid, "pending" if host_uuid in ids else "skipped", ids.get(host_uuid))
         for host_uuid in host_states
     ]
-    await operations.begin_phase(connection, operation.uuid, phase, steps)
+    await steps.begin_phase(connection, operation.uuid, phase, begun)
 
 
 async def skip_host(connection: Connection, host_uuid: UUID, reason: str) -> None:
     """A host went away, or into maintenance: whoever waits for it waits no longer; it converges when it returns."""
     error = HostUnreachable(reason, hostUuid=str(host_uuid)).to_body()
-    for operation_uuid in sorted(await operations.of_host(connection, host_uuid)):
+    for operation_uuid in sorted(await steps.of_host(connection, host_uuid)):
         if await operations.lock(connection, operation_uuid) is not None:
-            await operations.end_step(connection, operation_uuid, host_uuid, "skipped", error=error)
+            await steps.end_step(connection, operation_uuid, host_uuid, "skipped", error=error)
             await advance(connection, operation_uuid)
 
 
@@ -85,7 +86,7 @@ async def time_out(connection: Connection, operation_uuid: UUID) -> None:
         return
     cleaning = operation.phase in {moves.RELEASE, moves.ROLLBACK}
     error = DeadlineExceeded("the host did not answer within the operation's time").to_body()
-    await operations.end_all_steps(connection, operation_uuid, "skipped" if cleaning else "failed", error)
+    await steps.end_all_steps(connection, operation_uuid, "skipped" if cleaning else "failed", error)
     await advance(connection, operation_uuid)
 
 
@@ -110,7 +111,7 @@ async def _order(connection: Connection, operation: Operation, phase: str, order
     ids = await announce.orders(
         connection, ordered, lifetime_seconds=operation.seconds_left, operation_uuid=operation.uuid
     )
-    steps = [
+    begun = [
         NewStep(
             order.host_uuid,
             "pending" if order.reachable else "skipped",
@@ -119,7 +120,7 @@ async def _order(connection: Connection, operation: Operation, phase: str, order
         )
         for order in ordered
     ]
-    await operations.begin_phase(connection, operation.uuid, phase, steps)
+    await steps.begin_phase(connection, operation.uuid, phase, begun)
 
 
 async def _roll_back(connection: Connection, operation: Operation) -> None:
@@ -192,7 +193,7 @@ async def _tell(connection: Connection, operation: Operation, answer: bytes) -> 
 
 
 async def _first_error(connection: Connection, operation: Operation) -> ErrorBody:
-    found = await operations.first_failure(connection, operation.uuid)
+    found = await steps.first_failure(connection, operation.uuid)
     if found is None:
         return ViaductError("the operation failed without a failing host").to_body()
     host_uuid, error = found

@@ -107,6 +107,20 @@ class Enrolment:
         )
         return credentials
 
+    async def missing(self, host_uuids: list[UUID]) -> list[UUID]:
+        """Those that lack their queue or their user: two questions, however many hosts there are.
+
+        Raises:
+            EnrolmentFailed: the broker does not say.
+        """
+        queues = await self._names(f"/api/queues/{self._vhost}?columns=name")
+        users = await self._names("/api/users?columns=name")
+        return [
+            uuid
+            for uuid in host_uuids
+            if topology.agent_queue(uuid) not in queues or topology.agent_username(uuid) not in users
+        ]
+
     async def declare_queue(self, host_uuid: UUID) -> None:
         await self._bus.declare_queue(
             topology.agent_queue(host_uuid),
@@ -121,15 +135,20 @@ class Enrolment:
         await self._request("DELETE", f"/api/users/{user}", None, also_good={404})
         await self._bus.delete_queue(topology.agent_queue(host_uuid))
 
+    async def _names(self, path: str) -> set[str]:
+        response = await self._request("GET", path, None)
+        return {row["name"] for row in response.json()}
+
     async def _put(self, path: str, body: dict[str, Any]) -> None:
         await self._request("PUT", path, body)
 
     async def _request(
         self, method: str, path: str, body: dict[str, Any] | None, *, also_good: frozenset[int] | set[int] = frozenset()
-    ) -> None:
+    ) -> httpx.Response:
         try:
             response = await self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise EnrolmentFailed(f"the broker's management API does not answer: {error!r}") from error
         if response.is_error and response.status_code not in also_good:
             raise EnrolmentFailed(f"the broker's management API answered {response.status_code} to {method} {path}")
+        return response

@@ -78,6 +78,7 @@ async def run(settings: ManagerSettings) -> None:
             every_seconds=settings.caretaker_seconds,
             committed=relay.wake,
         )
+        bus.on_connect(caretaker.broker_connected)
         with HealthServer(settings.metrics_listen, ready=lambda: bus.connected):
             async with asyncio.TaskGroup() as tasks:
                 duties = [tasks.create_task(duty) for duty in (relay.run(), caretaker.run(), purge_answers(pool))]

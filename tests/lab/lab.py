@@ -8,6 +8,7 @@ Labs with different names do not meet. Everything a lab is stands in its state d
 can go on with it, or clear it away after a crash.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -95,10 +96,13 @@ class Lab:
         return (NETNS_DIR / self.netns).exists()
 
     def add_segment(self, name: str, address: str = "") -> None:
-        """Make another segment: a bridge that passes tagged and untagged frames alike, as a trunk cable would."""
+        """Make another segment: a bridge that passes tagged and untagged frames alike, as a trunk cable would.
+
+        Its MAC is its own: else it would be that of the lowest port, and change whenever a host boots or goes.
+        """
         filters = "nf_call_iptables 0 nf_call_ip6tables 0 nf_call_arptables 0"
         commands = [
-            f"link add name {name} type bridge forward_delay 0 mcast_snooping 0 {filters}",
+            f"link add name {name} address {_segment_mac(name)} type bridge forward_delay 0 mcast_snooping 0 {filters}",
             f"link set {name} mtu {MTU_BYTES} up",
         ]
         ip_batch(commands + ([f"addr add {address} dev {name}"] if address else []), netns=self.netns)
@@ -218,3 +222,8 @@ def sweep(name_prefix: str) -> list[str]:
     for name in names:
         Lab(name, (REGISTRY / (PREFIX + name)).resolve()).down()
     return names
+
+
+def _segment_mac(name: str) -> str:
+    digest = hashlib.sha256(name.encode()).digest()
+    return "52:54:00:78:" + ":".join(f"{byte:02x}" for byte in digest[:2])

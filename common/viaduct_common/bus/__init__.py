@@ -8,7 +8,8 @@ consumers) is set up anew by the same code that ran at the start, so a consumer 
 from viaduct_common.bus.connection import Bus
 from viaduct_common.bus.envelope import Delivery, Outgoing
 from viaduct_common.bus.failures import BusError, GiveBack, PublishFailed, StoreUnavailable, Unroutable
-from viaduct_common.bus.serve import DEFERRED, Executor, RequestContext, RequestServer
+from viaduct_common.bus.intake import RequestContext
+from viaduct_common.bus.serve import DEFERRED, Executor, RequestServer
 
 __all__ = [
     "DEFERRED",

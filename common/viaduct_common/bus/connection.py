@@ -10,33 +10,30 @@ Two connections, because an alarm blocks a connection that publishes, and acks m
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel
 from yarl import URL
 
 from viaduct_common import topology
+from viaduct_common.bus.calls import Calls
 from viaduct_common.bus.consumer import Consumer, Handler
 from viaduct_common.bus.envelope import Outgoing
 from viaduct_common.bus.failures import BusError, PublishFailed, Unroutable
 from viaduct_common.bus.link import AMQP_FAILURES, HEARTBEAT_SECONDS, Link
-from viaduct_common.errors import DeadlineExceeded, ViaductError
-from viaduct_common.messages.base import ErrorReply, Request, reply_adapter
+from viaduct_common.messages.base import Request
 from viaduct_common.telemetry import PUBLISHES
 
 V = TypeVar("V")
 log = structlog.get_logger()
 
-REPLY_TO = "amq.rabbitmq.reply-to"  # https://www.rabbitmq.com/docs/direct-reply-to
 CONFIRM_SECONDS = 10.0
-CALL_AGAIN_SECONDS = 0.1
 
 
 class Bus:
@@ -75,7 +72,7 @@ class Bus:
         self._declares = declares
         self._publisher: AbstractChannel | None = None
         self._consumers: list[Consumer] = []
-        self._calls: dict[str, asyncio.Future[bytes]] = {}
+        self._calls = Calls(self._publish_within, self.username)
         self._on_connect: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -102,12 +99,13 @@ class Bus:
         """Wait until both connections stand and every consumer consumes.
 
         Raises:
-            BusError: they do not within the time; the message says why.
+            BusError: they do not within the time, or the broker refuses the login; the message says why.
         """
         try:
             async with asyncio.timeout(timeout_seconds):
-                await self._publish_link.up.wait()
-                await self._consume_link.up.wait()
+                for link in (self._publish_link, self._consume_link):
+                    if not await _first(link.up, link.refused):
+                        raise BusError(f"the broker refuses the login of {self.username or 'nobody'}: {link.trouble}")
         except TimeoutError:
             trouble = self._publish_link.trouble or self._consume_link.trouble or "no answer"
             raise BusError(f"no connection to the broker within {timeout_seconds:g} s: {trouble}") from None
@@ -158,6 +156,9 @@ class Bus:
             raise PublishFailed(f"{message.type}: {error!r}") from error
         PUBLISHES.labels("confirmed").inc()
 
+    async def _publish_within(self, message: Outgoing, seconds: float) -> None:
+        await self.publish(message, timeout_seconds=seconds)
+
     async def publish_all(self, messages: Iterable[Outgoing]) -> list[BusError | None]:
         """Publish all at once, then wait for all confirms; one result for each, in order (None: confirmed)."""
 
@@ -172,14 +173,7 @@ class Bus:
 
     # ---- calling ---------------------------------------------------------------------------------------------
 
-    async def call(
-        self,
-        request: Request[V],
-        *,
-        timeout_seconds: float = 60.0,
-        message_id: UUID | None = None,
-        headers: Mapping[str, Any] | None = None,
-    ) -> V:
+    async def call(self, request: Request[V], *, timeout_seconds: float = 60.0, message_id: UUID | None = None) -> V:
         """Send a request and wait for the `value` of its reply.
 
         A connection lost meanwhile is no error: the request is sent again with the same message id, which the service
@@ -189,71 +183,16 @@ class Bus:
             ViaductError: the service refused; the class tells the code.
             DeadlineExceeded: no reply within the time. Repeat it with the same `message_id` to learn what became of it.
         """
-        message_id = message_id or uuid4()
-        body = request.to_json()
-        deadline = time.monotonic() + timeout_seconds
-        while (left := deadline - time.monotonic()) > 0:
-            answer = await self._try_call(request, body, message_id, left, headers or {})
-            if answer is not None:
-                return _value_of(request, answer)
-            await asyncio.sleep(CALL_AGAIN_SECONDS)
-        raise DeadlineExceeded(
-            f"no reply to {request.message_type} within {timeout_seconds:g} s", messageId=str(message_id)
-        )
-
-    async def _try_call(
-        self, request: Request[Any], body: bytes, message_id: UUID, seconds: float, headers: Mapping[str, Any]
-    ) -> bytes | None:
-        """One attempt; None when the connection was lost or the time is up."""
-        key = str(message_id)
-        if key in self._calls:
-            raise ValueError(f"a call with the message id {key} is under way already")
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._calls[key] = answer
-        try:
-            async with asyncio.timeout(seconds):
-                await self.publish(
-                    Outgoing(
-                        exchange=topology.REQUESTS,
-                        routing_key=request.service,
-                        type=request.message_type,
-                        body=body,
-                        message_id=message_id,
-                        reply_to=REPLY_TO,
-                        user_id=self.username,
-                        expiration_seconds=seconds,
-                        headers=headers,
-                    ),
-                    timeout_seconds=seconds,
-                )
-                return await answer
-        except (TimeoutError, BusError):
-            return None
-        finally:
-            del self._calls[key]
-
-    def _on_reply(self, message: AbstractIncomingMessage) -> None:
-        waiting = self._calls.get(message.correlation_id or "")
-        if waiting is not None and not waiting.done():
-            waiting.set_result(message.body)
+        return await self._calls.call(request, timeout_seconds, message_id)
 
     async def _open_publisher(self, connection: aio_pika.abc.AbstractConnection) -> None:
         self._publisher = None
         if self._declares:
             await _declare_shared(connection)
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        replies = await channel.get_queue(REPLY_TO, ensure=False)
-
-        async def on_reply(message: AbstractIncomingMessage) -> None:
-            self._on_reply(message)
-
-        await replies.consume(on_reply, no_ack=True)
+        await self._calls.attach(channel)
         self._publish_link.watch(channel)
         self._publisher = channel
-        # Answers to calls of the former connection can no longer come: let them ask again.
-        for waiting in self._calls.values():
-            if not waiting.done():
-                waiting.set_exception(BusError("the connection was lost"))
 
     # ---- consuming -------------------------------------------------------------------------------------------
 
@@ -316,6 +255,17 @@ class Bus:
             raise BusError(f"the broker did not change its topology: {error!r}") from error
 
 
+async def _first(good: asyncio.Event, bad: asyncio.Event) -> bool:
+    """Wait for either; true for the good one."""
+    waits = [asyncio.create_task(event.wait()) for event in (good, bad)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return good.is_set()
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 async def _declare_shared(connection: aio_pika.abc.AbstractConnection) -> None:
     async with connection.channel(publisher_confirms=False) as channel:
         for name, kind in topology.EXCHANGE_TYPES.items():
@@ -324,11 +274,3 @@ async def _declare_shared(connection: aio_pika.abc.AbstractConnection) -> None:
             queue = await channel.declare_queue(name, durable=True, arguments=dict(topology.QUORUM_ARGUMENTS))
             for routing_key in routing_keys:
                 await queue.bind(exchange, routing_key)
-
-
-def _value_of(request: Request[V], answer: bytes) -> V:
-    reply = reply_adapter(type(request)).validate_json(answer)
-    if isinstance(reply, ErrorReply):
-        raise ViaductError.from_body(reply.error)
-    value: V = reply.value
-    return value

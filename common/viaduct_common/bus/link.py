@@ -19,6 +19,10 @@ read_anything()
 
 # All that aio-pika raises when a broker, a socket or a channel went away under it.
 AMQP_FAILURES = aio_pika.exceptions.CONNECTION_EXCEPTIONS
+REFUSALS = (
+    aio_pika.exceptions.AuthenticationError,
+    aio_pika.exceptions.ProbableAuthenticationError,
+)
 # A peer counts as stuck after about three of these (aiormq): half a minute instead of its default's three.
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 15.0
@@ -41,8 +45,11 @@ class Link:
         self._broken: asyncio.Future[str] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
+        self._stopping = False
         self.connection: AbstractConnection | None = None
         self.up = asyncio.Event()
+        # The broker said no to the credentials or the vhost. It is tried again all the same: they may be made yet.
+        self.refused = asyncio.Event()
         self.trouble: str | None = None
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
@@ -50,9 +57,11 @@ class Link:
         self._supervisor = tasks.create_task(self._supervise(), name=self._name)
 
     async def stop(self) -> None:
-        if self._supervisor is not None:
+        self._stopping = True
+        while self._supervisor is not None and not self._supervisor.done():
+            # Again and again: aiormq swallows a cancellation that comes while a login is being refused.
             self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
+            await asyncio.wait({self._supervisor}, timeout=1)
         await self._close()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -89,7 +98,7 @@ class Link:
 
     async def _supervise(self) -> None:
         pause = FIRST_PAUSE_SECONDS
-        while True:
+        while not self._stopping:
             try:
                 await self._connect()
                 pause = FIRST_PAUSE_SECONDS
@@ -98,6 +107,8 @@ class Link:
                 log.warning("broker_connection_lost", link=self._name, reason=self.trouble)
             except (TimeoutError, *AMQP_FAILURES) as error:
                 self.trouble = repr(error)
+                if isinstance(error, REFUSALS):
+                    self.refused.set()
                 log.warning("broker_connection_failed", link=self._name, reason=self.trouble, pause_seconds=pause)
             await self._close()
             # Full jitter: ten thousand agents must not come back in the same second.
@@ -120,6 +131,7 @@ class Link:
         if self._broken.done():
             raise ConnectionError(self._broken.result())
         self.up.set()
+        self.refused.clear()
         self.trouble = None
         CONNECTED.labels(self._name).set(1)
         log.info("broker_connected", link=self._name)

@@ -11,27 +11,32 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
-from uuid import UUID, uuid4
 
 import structlog
-from pydantic import ValidationError
 
-from viaduct_common import topology
 from viaduct_common.bus.connection import Bus
-from viaduct_common.bus.envelope import Delivery, Outgoing
+from viaduct_common.bus.envelope import Delivery
 from viaduct_common.bus.failures import GiveBack, PublishFailed, StoreUnavailable, Unroutable
+from viaduct_common.bus.intake import (
+    MalformedMessage,
+    RequestContext,
+    UnknownMessageType,
+    check_envelope,
+    context_of,
+    parse_request,
+)
+from viaduct_common.bus.letters import dead_letter, reply_to
 from viaduct_common.bus.replyaddress import is_reply_address
 from viaduct_common.errors import (
     DeadlineExceeded,
     InvalidRequest,
-    UnsupportedType,
     UnsupportedVersion,
     ViaductError,
 )
-from viaduct_common.messages.base import ErrorReply, Request
+from viaduct_common.messages.base import ErrorBody, ErrorReply, Request
 from viaduct_common.messages.batch import Batch
 from viaduct_common.messages.registry import RequestType
 from viaduct_common.roles import RolePolicy
@@ -39,7 +44,6 @@ from viaduct_common.telemetry import DEAD_LETTERS, REQUEST_SECONDS, REQUESTS
 
 log = structlog.get_logger()
 
-DEFAULT_DEADLINE_SECONDS = 60.0
 RETRY_PAUSE_SECONDS = 0.5
 
 
@@ -50,30 +54,7 @@ class Deferred:
 DEFERRED: Final = Deferred()
 
 
-@dataclass(frozen=True)
-class RequestContext:
-    """Who asks, and where the answer goes. `sender` is broker-validated; empty for an anonymous one.
-
-    `may_defer` is false inside a batch: a long request is then answered at once with its operation.
-    """
-
-    sender: str
-    message_id: UUID
-    correlation_id: str | None
-    reply_to: str | None
-    deadline: float
-    may_defer: bool = True
-
-
 Executor = Callable[[Request[Any], RequestContext], Awaitable[bytes | Deferred]]
-
-
-class MalformedMessage(InvalidRequest):
-    """It is no JSON object of a size and depth that we read: for the dead letters, also when it is answered."""
-
-
-class UnknownMessageType(UnsupportedType):
-    """Nobody here knows the AMQP property `type`: for the dead letters as well."""
 
 
 class RequestServer:
@@ -128,6 +109,12 @@ class RequestServer:
             if _belongs_to_the_dead(error, delivery):
                 await self._bury(delivery, error)
             answer = ErrorReply(error=error.to_body()).to_json()
+        else:
+            refusal = None if isinstance(answer, Deferred) else refusal_in(answer, among_many=not delivery.reply_to)
+            if refusal is not None:
+                outcome = refusal.code
+                if not delivery.reply_to:
+                    await self._bury(delivery, ViaductError.from_body(refusal))
         if not isinstance(answer, Deferred) and delivery.reply_to:
             await self._reply(delivery, answer)
         took = time.monotonic() - started
@@ -204,102 +191,15 @@ class RequestServer:
         await self._bus.publish(dead_letter(delivery, self._queue, error))
 
 
-def check_envelope(delivery: Delivery, *, max_body_bytes: int = topology.MAX_BODY_BYTES) -> None:
-    """Raises:
-    UnsupportedVersion: another major version of the contract.
-    MalformedMessage: the body is too large.
-    """
-    version = delivery.headers.get(topology.VERSION_HEADER, topology.CONTRACT_VERSION)
-    if str(version) != str(topology.CONTRACT_VERSION):
-        raise UnsupportedVersion(
-            f"version {version!r} of the contract is not spoken here", supported=[topology.CONTRACT_VERSION]
-        )
-    if len(delivery.body) > max_body_bytes:
-        raise MalformedMessage.of_field("body", f"larger than {max_body_bytes} bytes")
-
-
-def context_of(delivery: Delivery) -> RequestContext:
-    """Raises:
-    InvalidRequest: the message id is no UUID.
-    """
-    try:
-        # Without an id of its own a request has no idempotency, and nobody can ask for its answer again.
-        message_id = UUID(delivery.message_id) if delivery.message_id else uuid4()
-    except ValueError:
-        raise InvalidRequest.of_field("message_id", "the AMQP property must be a UUID") from None
-    deadline = delivery.deadline or time.monotonic() + DEFAULT_DEADLINE_SECONDS
-    return RequestContext(
-        sender=delivery.user_id or "",
-        message_id=message_id,
-        correlation_id=delivery.correlation_id or delivery.message_id,
-        reply_to=delivery.reply_to,
-        deadline=deadline,
-    )
-
-
-def parse_request(request_type: type[Any], body: bytes) -> Any:
-    """Raises:
-    MalformedMessage: no JSON, or no object.
-    InvalidRequest: `details.field` is the camelCase path of the first culprit, `details.errors` lists all.
-    """
-    try:
-        return request_type.from_json(body)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        first = problems[0]
-        if first["type"] in {"json_invalid", "model_type"}:
-            raise MalformedMessage.of_field("body", first["msg"]) from None
-        given = json.loads(body)
-        errors = [{"field": field_path(one["loc"], given), "problem": one["msg"]} for one in problems[:20]]
-        raise InvalidRequest.of_field(errors[0]["field"], errors[0]["problem"], errors=errors) from None
-
-
-def field_path(loc: tuple[int | str, ...], given: Any) -> str:
-    """The path of a field as its sender knows it: without pydantic's names of the branches of a union."""
-    path = []
-    for position, part in enumerate(loc):
-        inside = isinstance(given, list) if isinstance(part, int) else isinstance(given, dict) and part in given
-        if inside:
-            given = given[part]
-        elif position < len(loc) - 1 or not isinstance(given, dict):
-            continue  # a branch; the last part of all may be a field that is missing
-        path.append(str(part))
-    return ".".join(path)
-
-
-def reply_to(address: str, correlation_id: str | None, message_id: str | None, answer: bytes) -> Outgoing:
-    """The reply to a request, sent through the default exchange; `correlation_id` names the request.
-
-    The contract answers with the request's message id; a client that sets a correlation id of its own, as most AMQP
-    libraries' RPC does, gets that one back.
-    """
-    return Outgoing(
-        exchange=topology.DEFAULT_EXCHANGE,
-        routing_key=address,
-        type="reply",
-        body=answer,
-        correlation_id=correlation_id or message_id,
-        mandatory=False,
-    )
-
-
-def dead_letter(delivery: Delivery, queue: str, error: ViaductError) -> Outgoing:
-    """A copy for the dead letters, which says why in its headers."""
-    return Outgoing(
-        exchange=topology.DEAD,
-        routing_key=delivery.routing_key,
-        type=delivery.type,
-        body=delivery.body[: topology.MAX_BODY_BYTES],
-        correlation_id=delivery.correlation_id,
-        headers={
-            **{name: value for name, value in delivery.headers.items() if isinstance(value, str | int | bool)},
-            topology.CODE_HEADER: error.code,
-            topology.REASON_HEADER: error.message[:1000],
-            topology.QUEUE_HEADER: queue,
-            "viaduct-message-id": delivery.message_id or "",
-            "viaduct-sender": delivery.user_id or "",
-        },
-    )
+def refusal_in(answer: bytes, *, among_many: bool = False) -> ErrorBody | None:
+    """The error of a reply that refuses; with `among_many` also the first in the replies to a batch."""
+    if answer.startswith(b'{"ok":false'):
+        return ErrorReply.from_json(answer).error
+    if among_many and b'{"ok":false' in answer:
+        value = json.loads(answer)["value"]
+        refused = [one for one in value if one.get("ok") is False] if isinstance(value, list) else []
+        return ErrorReply.model_validate(refused[0]).error if refused else None
+    return None
 
 
 def _belongs_to_the_dead(error: ViaductError, delivery: Delivery) -> bool:

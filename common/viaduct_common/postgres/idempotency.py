@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from viaduct_common.bus.failures import StoreUnavailable
-from viaduct_common.bus.serve import DEFERRED, Deferred, RequestContext
+from viaduct_common.bus.intake import RequestContext
+from viaduct_common.bus.serve import DEFERRED, Deferred
 from viaduct_common.errors import Conflict, ViaductError
 from viaduct_common.messages.base import ErrorReply, Request
 from viaduct_common.postgres.pool import Connection, Pool, transaction
@@ -84,20 +85,24 @@ class IdempotentExecutor:
         return answer
 
     async def _answer(self, request: Request[Any], connection: Connection, context: RequestContext) -> bytes | Deferred:
-        handler = self._handlers[request.message_type]
+        if request.mutating:
+            return await self._do_once(request, connection, context)
+        value = await self._handlers[request.message_type](request, connection, context)
+        if isinstance(value, Pending):
+            return await self._wait_too(connection, value.operation_uuid, context)
+        return ok_reply(value)
+
+    async def _do_once(
+        self, request: Request[Any], connection: Connection, context: RequestContext
+    ) -> bytes | Deferred:
         key = (context.sender, context.message_id)
-        if request.mutating and not await connection.fetchval(_CLAIM, *key, request.message_type):
-            former = await connection.fetchrow(_FORMER, *key)
-            if former is not None and former["answer"] is not None:
-                return bytes(former["answer"])
-            if former is not None and former["operation_uuid"] is not None:
-                return await self._wait_too(connection, former["operation_uuid"], context)
-            raise ViaductError("the first request of this message id left no answer")
+        if not await connection.fetchval(_CLAIM, *key, request.message_type):
+            return await self._former_answer(connection, context)
         try:
             async with connection.transaction():  # a savepoint: a refusal is kept, its half-done effect is not
-                value = await handler(request, connection, context)
+                value = await self._handlers[request.message_type](request, connection, context)
         except ViaductError as error:
-            if error.retryable or not request.mutating:
+            if error.retryable:
                 raise
             answer = ErrorReply(error=error.to_body()).to_json()
         else:
@@ -105,9 +110,16 @@ class IdempotentExecutor:
                 await connection.execute(_STORE, *key, None, value.operation_uuid)
                 return await self._wait_too(connection, value.operation_uuid, context)
             answer = ok_reply(value)
-        if request.mutating:
-            await connection.execute(_STORE, *key, answer, None)
+        await connection.execute(_STORE, *key, answer, None)
         return answer
+
+    async def _former_answer(self, connection: Connection, context: RequestContext) -> bytes | Deferred:
+        former = await connection.fetchrow(_FORMER, context.sender, context.message_id)
+        if former is not None and former["answer"] is not None:
+            return bytes(former["answer"])
+        if former is not None and former["operation_uuid"] is not None:
+            return await self._wait_too(connection, former["operation_uuid"], context)
+        raise ViaductError("the first request of this message id left no answer")
 
     async def _wait_too(self, connection: Connection, operation_uuid: UUID, context: RequestContext) -> Deferred:
         if self._waiters is None:

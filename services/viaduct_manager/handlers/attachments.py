@@ -12,7 +12,7 @@ from viaduct_manager import answers, conductor
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
-from viaduct_manager.store import clusters, hosts, l2_networks, operations
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, steps
 from viaduct_manager.store.operations import Operation
 
 
@@ -53,7 +53,7 @@ class AttachmentHandlers:
         operation = await self._begin(connection, context, request, moves.DETACH, moves.PREFLIGHT, forced=request.force)
         await l2_networks.set_attachment(connection, network.uuid, cluster.uuid, "detaching", operation.uuid)
         if request.force:
-            await operations.begin_phase(connection, operation.uuid, moves.PREFLIGHT, [])
+            await steps.begin_phase(connection, operation.uuid, moves.PREFLIGHT, [])
         else:
             await self._ask_reachable(connection, operation, network, cluster.uuid, "release")
         await conductor.advance(connection, operation.uuid)

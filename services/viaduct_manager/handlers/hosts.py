@@ -20,8 +20,8 @@ from viaduct_manager import announce, conductor
 from viaduct_manager.enrolment import Enrolment, EnrolmentFailed
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
-from viaduct_manager.store import clusters, hosts, operations, realizations, revocations
-from viaduct_manager.store.operations import NewStep
+from viaduct_manager.store import clusters, hosts, operations, realizations, revocations, steps
+from viaduct_manager.store.steps import NewStep
 
 
 class HostHandlers:
@@ -78,11 +78,11 @@ class HostHandlers:
             timeout_seconds=request.timeout_seconds,
             host_uuid=host.uuid,
         )
-        steps = []
+        asked = []
         if host.state == "connected":
             command_id = await announce.sync(connection, host.uuid, operation_uuid=operation.uuid)
-            steps = [NewStep(host.uuid, "pending", command_id)]
-        await operations.begin_phase(connection, operation.uuid, moves.RELEASE, steps)
+            asked = [NewStep(host.uuid, "pending", command_id)]
+        await steps.begin_phase(connection, operation.uuid, moves.RELEASE, asked)
         await conductor.advance(connection, operation.uuid)
         if await operations.lock(connection, operation.uuid) is None:
             return host

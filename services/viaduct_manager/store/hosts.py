@@ -50,6 +50,7 @@ _LOSE_SILENT = """
     WHERE state = 'connected' AND last_seen_at < now() - make_interval(secs => $1)
     RETURNING uuid
 """
+_ENROLLED = "SELECT uuid FROM host WHERE NOT deleting"
 _REACHABLE = """
     SELECT uuid FROM host
     WHERE state = 'connected' AND NOT deleting AND (NOT maintenance OR $3)
@@ -180,6 +181,11 @@ async def mark_synced(connection: Connection, uuid: UUID) -> None:
 async def lose_silent(connection: Connection, silent_seconds: float) -> list[UUID]:
     """Mark as disconnected whoever was silent for so long; return those."""
     return [row["uuid"] for row in await connection.fetch(_LOSE_SILENT, silent_seconds)]
+
+
+async def enrolled(connection: Connection) -> list[UUID]:
+    """All hosts that should have a queue and a user."""
+    return [row["uuid"] for row in await connection.fetch(_ENROLLED)]
 
 
 async def reachable(

@@ -90,6 +90,13 @@ _OF_HOST = """
     SELECT l2_uuid, generation, desired, state, extract(epoch FROM now() - since)::float8 AS age_seconds
     FROM realization WHERE host_uuid = $1
 """
+# Restoring a database rolls the sequence back behind what hosts were told; they would call everything outdated.
+_CATCH_UP = "SELECT setval('generation', $1) FROM generation WHERE last_value < $1"
+_OUTDATED = """
+    SELECT realization.l2_uuid FROM realization
+    JOIN unnest($2::uuid[], $3::bigint[]) AS held(l2_uuid, generation) USING (l2_uuid)
+    WHERE realization.host_uuid = $1 AND realization.generation < held.generation
+"""
 _GENERATIONS = "SELECT host_uuid, generation FROM realization WHERE l2_uuid = $1 AND host_uuid = ANY($2::uuid[])"
 _START_SYNC = """
     UPDATE realization SET state = 'realizing', retry_at = NULL, since = now()
@@ -201,6 +208,16 @@ async def generations(connection: Connection, l2_uuid: UUID, host_uuids: list[UU
     """The generation that each host was last told, by host; hosts that were told nothing are missing."""
     rows = await connection.fetch(_GENERATIONS, l2_uuid, host_uuids)
     return {row["host_uuid"]: row["generation"] for row in rows}
+
+
+async def outrun(connection: Connection, host_uuid: UUID, held: list[tuple[UUID, int]]) -> None:
+    """Make sure that what is desired of a host is newer than what the host holds: (L2 network, generation) pairs."""
+    if not held:
+        return
+    await connection.execute(_CATCH_UP, max(generation for _, generation in held))
+    uuids, generations_ = zip(*held, strict=True)
+    for row in await connection.fetch(_OUTDATED, host_uuid, uuids, generations_):
+        await connection.execute(_RENEW, host_uuid, row["l2_uuid"])
 
 
 async def start_sync(connection: Connection, host_uuid: UUID) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from viaduct_common import plugins, topology
-from viaduct_common.bus.serve import field_path
+from viaduct_common.bus.intake import field_path
 from viaduct_common.digest import holdings_digest
 from viaduct_common.errors import Forbidden
 from viaduct_common.messages.base import Role

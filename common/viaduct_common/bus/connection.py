@@ -26,7 +26,7 @@ from viaduct_common.bus.calls import Calls
 from viaduct_common.bus.consumer import Consumer, Handler
 from viaduct_common.bus.envelope import Outgoing
 from viaduct_common.bus.failures import BusError, PublishFailed, Unroutable
-from viaduct_common.bus.link import AMQP_FAILURES, HEARTBEAT_SECONDS, Link
+from viaduct_common.bus.link import AMQP_FAILURES, HEARTBEAT_SECONDS, Link, broker_failures
 from viaduct_common.messages.base import Request
 from viaduct_common.telemetry import PUBLISHES
 
@@ -126,17 +126,18 @@ class Bus:
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._publish_link.up.wait()
-                channel = self._publisher
-                if channel is None:
-                    raise PublishFailed("the connection went away")
-                exchange = (
-                    channel.default_exchange
-                    if message.exchange == topology.DEFAULT_EXCHANGE
-                    else await channel.get_exchange(message.exchange, ensure=False)
-                )
-                await exchange.publish(
-                    message.to_amqp(self.name), routing_key=message.routing_key, mandatory=message.mandatory
-                )
+                with broker_failures():
+                    channel = self._publisher
+                    if channel is None:
+                        raise PublishFailed("the connection went away")
+                    exchange = (
+                        channel.default_exchange
+                        if message.exchange == topology.DEFAULT_EXCHANGE
+                        else await channel.get_exchange(message.exchange, ensure=False)
+                    )
+                    await exchange.publish(
+                        message.to_amqp(self.name), routing_key=message.routing_key, mandatory=message.mandatory
+                    )
         except aio_pika.exceptions.PublishError as error:
             PUBLISHES.labels("returned").inc()
             raise Unroutable(f"no queue takes {message.type} for {message.routing_key}") from error
@@ -249,8 +250,9 @@ class Bus:
                 connection = self._publish_link.connection
                 if connection is None:
                     raise BusError("the connection went away")
-                async with connection.channel(publisher_confirms=False) as channel:
-                    yield channel
+                with broker_failures():
+                    async with connection.channel(publisher_confirms=False) as channel:
+                        yield channel
         except (TimeoutError, *AMQP_FAILURES) as error:
             raise BusError(f"the broker did not change its topology: {error!r}") from error
 

@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
 from viaduct_common.bus.envelope import Delivery
 from viaduct_common.bus.failures import GiveBack
-from viaduct_common.bus.link import AMQP_FAILURES, Link
+from viaduct_common.bus.link import AMQP_FAILURES, Link, broker_failures
 from viaduct_common.bus.trace import current_traceparent, traceparent_of
 
 log = structlog.get_logger()
@@ -48,7 +48,7 @@ class Consumer:
         """Take no more, let what runs end, then close the channel: what is not acked goes back to the queue."""
         self._stopping = True
         if self._queue is not None and self._tag is not None:
-            with suppress(*AMQP_FAILURES):
+            with suppress(TimeoutError, *AMQP_FAILURES), broker_failures():
                 await self._queue.cancel(self._tag, timeout=5)
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=grace_seconds)
@@ -83,7 +83,8 @@ class Consumer:
         else:
             settle = message.ack()
         try:
-            await settle
+            with broker_failures():
+                await settle
         except AMQP_FAILURES as error:
             # The connection is gone, so the broker delivers it again.
             log.info("settle_failed", queue=self._queue_name, message_id=message.message_id, reason=repr(error))

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import aio_pika
@@ -28,6 +28,27 @@ HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 15.0
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
+
+
+@contextmanager
+def broker_failures() -> Iterator[None]:
+    """Give two failures of aiormq a name, so that AMQP_FAILURES has them all.
+
+    When a channel goes away, aiormq ends what waits for it with a bare `Exception` if it knows no reason, or with a
+    CancelledError. The second looks as if somebody had cancelled our own task; nobody has, if it says so itself.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise ConnectionError("the channel went away") from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ConnectionError("the channel went away without a reason") from error
+
 
 Setup = Callable[[AbstractConnection], Awaitable[None]]
 
@@ -118,16 +139,17 @@ class Link:
     async def _connect(self) -> None:
         self._broken = asyncio.get_running_loop().create_future()
         async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await aio_pika.connect(
-                self._address, client_properties={"connection_name": self._name}, timeout=CONNECT_SECONDS
-            )
-            self.connection = connection
+            with broker_failures():
+                connection = await aio_pika.connect(
+                    self._address, client_properties={"connection_name": self._name}, timeout=CONNECT_SECONDS
+                )
+                self.connection = connection
 
-            def on_close(_connection: AbstractConnection | None, error: BaseException | None) -> None:
-                self.reset(f"the connection was closed: {error!r}")
+                def on_close(_connection: AbstractConnection | None, error: BaseException | None) -> None:
+                    self.reset(f"the connection was closed: {error!r}")
 
-            connection.close_callbacks.add(on_close)
-            await self._setup(connection)
+                connection.close_callbacks.add(on_close)
+                await self._setup(connection)
         if self._broken.done():
             raise ConnectionError(self._broken.result())
         self.up.set()
@@ -143,7 +165,8 @@ class Link:
         if connection is not None:
             with suppress(TimeoutError, *AMQP_FAILURES):
                 async with asyncio.timeout(5):
-                    await connection.close()
+                    with broker_failures():
+                        await connection.close()
 
 
 async def _logged(work: Coroutine[Any, Any, None], name: str) -> None:

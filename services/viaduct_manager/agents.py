@@ -63,7 +63,7 @@ class AgentListener:
         except ViaductError as error:
             DEAD_LETTERS.labels(error.code).inc()
             log.warning("report_buried", code=error.code, reason=error.message)
-            await self._bus.publish(dead_letter(delivery, topology.AGENTS_QUEUE, error))
+            await self._bus.insist(dead_letter(delivery, topology.AGENTS_QUEUE, error))
 
     async def _persistently(self, heard: Heard, host_uuid: UUID, report: Any) -> None:
         """Nobody repeats a completion, so it waits here for the database, for as long as it takes."""

@@ -129,6 +129,25 @@ async def test_message_id_that_is_no_uuid_is_refused(net: Plain, message_id: str
     assert (error["code"], error["details"]["field"]) == ("INVALID_REQUEST", "message_id")
 
 
+async def test_refusal_of_a_change_without_reply_to_is_buried(net: Plain) -> None:
+    """Also a refusal that is kept under its message id is seen somewhere."""
+    zone = await net.value("zone.create", {"name": "in use"})
+    await net.value("cluster.create", {"zoneUuid": zone["uuid"], "name": "user"})
+    message_id = await net.send("zone.delete", {"uuid": zone["uuid"]})
+
+    buried = await net.buried_id(message_id)
+    assert buried.headers["viaduct-code"] == "IN_USE"
+
+
+async def test_refusal_inside_a_batch_without_reply_to_is_buried(net: Plain) -> None:
+    """The batch as a whole is what nobody heard of."""
+    item = {"messageId": str(uuid4()), "type": "zone.get", "body": {"uuid": str(uuid4())}}
+    message_id = await net.send("batch", {"requests": [item]})
+
+    buried = await net.buried_id(message_id)
+    assert buried.headers["viaduct-code"] == "NOT_FOUND"
+
+
 async def test_request_without_a_message_id_is_done(net: Plain) -> None:
     """It has no idempotency; the reply bears its correlation id."""
     reply = await net.raw("zone.create", {"name": "x"}, message_id=None, correlation_id="mine")

@@ -161,3 +161,14 @@ async def test_batch_of_256_is_done(net: Plain) -> None:
 
     assert len(answers) == 256
     assert all(answer["ok"] for answer in answers)
+
+
+async def test_message_id_of_another_request_type_is_refused(net: Plain) -> None:
+    """A zone would be no answer to whoever asked for a cluster."""
+    message_id = str(uuid4())
+    zone = await net.value("zone.create", {"name": "first"}, message_id=message_id)
+    body = {"zoneUuid": zone["uuid"], "name": "second"}
+    refusal = await net.refusal("cluster.create", body, message_id=message_id)
+
+    assert (refusal["code"], refusal["details"]["type"]) == ("CONFLICT", "zone.create")
+    assert await net.value("zone.create", {"name": "first"}, message_id=message_id) == zone

@@ -23,10 +23,11 @@ from yarl import URL
 
 from viaduct_common import topology
 from viaduct_common.bus.calls import Calls
+from viaduct_common.bus.confirm import confirmed, publish_alone
 from viaduct_common.bus.consumer import Consumer, Handler
 from viaduct_common.bus.envelope import Outgoing
 from viaduct_common.bus.failures import BusError, PublishFailed, Unroutable
-from viaduct_common.bus.link import AMQP_FAILURES, HEARTBEAT_SECONDS, Link, broker_failures
+from viaduct_common.bus.link import AMQP_FAILURES, BROKER_CRASHED, HEARTBEAT_SECONDS, Link, broker_failures
 from viaduct_common.messages.base import Request
 from viaduct_common.telemetry import PUBLISHES
 
@@ -123,54 +124,69 @@ class Bus:
             Unroutable: `mandatory` was set and no queue takes it.
             PublishFailed: no confirm within the time, or a nack; publish it again with the same id.
         """
+        channel: AbstractChannel | None = None
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._publish_link.up.wait()
-                with broker_failures():
-                    channel = self._publisher
-                    if channel is None:
-                        raise PublishFailed("the connection went away")
-                    exchange = (
-                        channel.default_exchange
-                        if message.exchange == topology.DEFAULT_EXCHANGE
-                        else await channel.get_exchange(message.exchange, ensure=False)
-                    )
-                    await exchange.publish(
-                        message.to_amqp(self.name), routing_key=message.routing_key, mandatory=message.mandatory
-                    )
-        except aio_pika.exceptions.PublishError as error:
-            PUBLISHES.labels("returned").inc()
-            raise Unroutable(f"no queue takes {message.type} for {message.routing_key}") from error
-        except aio_pika.exceptions.DeliveryError as error:
-            PUBLISHES.labels("nacked").inc()
-            # A channel that was nacked once while a quorum queue changed its leader goes on being nacked (seen with
-            # RabbitMQ 3.10): start from a fresh connection.
-            self._publish_link.reset("a publish was nacked")
-            raise PublishFailed(f"the broker refused {message.type}") from error
-        except TimeoutError as error:
-            PUBLISHES.labels("timeout").inc()
+                channel = self._publisher
+                if channel is None:
+                    raise PublishFailed("the connection went away")
+                await confirmed(channel, message, self.name)
+        except (Unroutable, TimeoutError) as error:
+            PUBLISHES.labels("returned" if isinstance(error, Unroutable) else "timeout").inc()
+            if isinstance(error, Unroutable):
+                raise
             raise PublishFailed(f"no confirm for {message.type} within {timeout_seconds:g} s") from error
         except AMQP_FAILURES as error:
             PUBLISHES.labels("failed").inc()
-            # The next try waits for a fresh connection; without this it would fail at once, again and again.
-            self._publish_link.reset(f"a publish failed: {error!r}")
+            # The next try waits for a fresh connection: without this it would fail at once, again and again. Also after
+            # a nack: a channel that was nacked while a quorum queue changed its leader goes on being nacked (seen with
+            # RabbitMQ 3.10).
+            if channel is self._publisher:
+                self._publish_link.reset(f"a publish failed: {error!r}")
             raise PublishFailed(f"{message.type}: {error!r}") from error
         PUBLISHES.labels("confirmed").inc()
 
-    async def _publish_within(self, message: Outgoing, seconds: float) -> None:
-        await self.publish(message, timeout_seconds=seconds)
+    async def insist(self, message: Outgoing, *, attempts: int = 3) -> None:
+        """Publish; when no confirm comes, again, each time on a fresh connection.
 
-    async def publish_all(self, messages: Iterable[Outgoing]) -> list[BusError | None]:
-        """Publish all at once, then wait for all confirms; one result for each, in order (None: confirmed)."""
-
-        async def one(message: Outgoing) -> BusError | None:
+        Raises:
+            Unroutable, PublishFailed: as `publish`, after the last attempt.
+        """
+        for _ in range(attempts - 1):
             try:
                 await self.publish(message)
-            except BusError as error:
-                return error
-            return None
+            except PublishFailed as error:
+                log.warning("publish_failed", type=message.type, reason=str(error))
+            else:
+                return
+        await self.publish(message)
 
-        return list(await asyncio.gather(*(one(message) for message in messages)))
+    async def publish_reply(self, reply: Outgoing) -> None:
+        """Publish a reply to an address that somebody else has chosen.
+
+        RabbitMQ 3.10 crashes on a direct reply-to address of a node that it does not know, and takes our connection
+        along, with all that others have under way on it. So whoever fails is tried again on a connection of its own:
+        there it harms nobody, and shows whose fault it was.
+
+        Raises:
+            Unroutable: nobody is there, or there never was such an address.
+            PublishFailed: no confirm.
+        """
+        try:
+            await self.publish(reply)
+        except PublishFailed:
+            try:
+                async with asyncio.timeout(CONFIRM_SECONDS):
+                    await self._publish_link.up.wait()
+                    await publish_alone(self._publish_link.address, reply, self.name)
+            except BROKER_CRASHED as error:
+                raise Unroutable(f"the broker cannot take a reply to {reply.routing_key}") from error
+            except (TimeoutError, *AMQP_FAILURES) as error:
+                raise PublishFailed(f"reply: {error!r}") from error
+
+    async def _publish_within(self, message: Outgoing, seconds: float) -> None:
+        await self.publish(message, timeout_seconds=seconds)
 
     # ---- calling ---------------------------------------------------------------------------------------------
 

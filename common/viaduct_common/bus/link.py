@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import aio_pika
+import aiormq.exceptions
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
@@ -23,6 +24,8 @@ REFUSALS = (
     aio_pika.exceptions.AuthenticationError,
     aio_pika.exceptions.ProbableAuthenticationError,
 )
+# The broker's process for our channel or connection died of something that we, or others on it, had sent.
+BROKER_CRASHED = (aiormq.exceptions.ConnectionInternalError,)
 # A peer counts as stuck after about three of these (aiormq): half a minute instead of its default's three.
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 15.0
@@ -60,7 +63,7 @@ class Link:
     """
 
     def __init__(self, address: URL, name: str, setup: Setup, *, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
-        self._address = address.update_query(heartbeat=heartbeat_seconds)
+        self.address = address.update_query(heartbeat=heartbeat_seconds)
         self._name = name
         self._setup = setup
         self._broken: asyncio.Future[str] | None = None
@@ -141,7 +144,7 @@ class Link:
         async with asyncio.timeout(CONNECT_SECONDS):
             with broker_failures():
                 connection = await aio_pika.connect(
-                    self._address, client_properties={"connection_name": self._name}, timeout=CONNECT_SECONDS
+                    self.address, client_properties={"connection_name": self._name}, timeout=CONNECT_SECONDS
                 )
                 self.connection = connection
 

@@ -174,21 +174,19 @@ class RequestServer:
 
     async def _reply(self, delivery: Delivery, answer: bytes) -> None:
         reply = reply_to(delivery.reply_to or "", delivery.correlation_id, delivery.message_id, answer)
-        for _ in range(3):
-            try:
-                return await self._bus.publish(reply)
-            except Unroutable:
-                return None  # the caller is gone; the answer is kept under its message id
-            except PublishFailed as error:
-                log.warning("reply_failed", reason=str(error))
-        # The request is delivered again, and the kept answer is sent then.
-        raise GiveBack("the reply could not be published")
+        try:
+            await self._bus.publish_reply(reply)
+        except Unroutable as error:
+            log.info("nobody_there_to_answer", reason=str(error))  # the answer is kept under its message id
+        except PublishFailed as error:
+            # The request is delivered again, and the kept answer is sent then.
+            raise GiveBack("the reply could not be published") from error
 
     async def _bury(self, delivery: Delivery, error: ViaductError) -> None:
         """Put a copy to the dead letters, with the reason; then the original may be acked."""
         DEAD_LETTERS.labels(error.code).inc()
         log.warning("message_buried", code=error.code, reason=error.message)
-        await self._bus.publish(dead_letter(delivery, self._queue, error))
+        await self._bus.insist(dead_letter(delivery, self._queue, error))
 
 
 def refusal_in(answer: bytes, *, among_many: bool = False) -> ErrorBody | None:

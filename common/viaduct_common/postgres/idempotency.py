@@ -31,7 +31,7 @@ _CLAIM = """
     ON CONFLICT DO NOTHING
     RETURNING true
 """
-_FORMER = "SELECT answer, operation_uuid FROM request WHERE sender = $1 AND message_id = $2 FOR UPDATE"
+_FORMER = "SELECT type, answer, operation_uuid FROM request WHERE sender = $1 AND message_id = $2 FOR UPDATE"
 _STORE = "UPDATE request SET answer = $3, operation_uuid = $4 WHERE sender = $1 AND message_id = $2"
 _PURGE = "DELETE FROM request WHERE created_at < now() - $1::interval"
 
@@ -97,7 +97,7 @@ class IdempotentExecutor:
     ) -> bytes | Deferred:
         key = (context.sender, context.message_id)
         if not await connection.fetchval(_CLAIM, *key, request.message_type):
-            return await self._former_answer(connection, context)
+            return await self._former_answer(connection, request.message_type, context)
         try:
             async with connection.transaction():  # a savepoint: a refusal is kept, its half-done effect is not
                 value = await self._handlers[request.message_type](request, connection, context)
@@ -113,8 +113,15 @@ class IdempotentExecutor:
         await connection.execute(_STORE, *key, answer, None)
         return answer
 
-    async def _former_answer(self, connection: Connection, context: RequestContext) -> bytes | Deferred:
+    async def _former_answer(
+        self, connection: Connection, message_type: str, context: RequestContext
+    ) -> bytes | Deferred:
         former = await connection.fetchrow(_FORMER, context.sender, context.message_id)
+        if former is not None and former["type"] != message_type:
+            raise Conflict(
+                f"this message id was used for {former['type']} already: every request needs one of its own",
+                type=former["type"],
+            )
         if former is not None and former["answer"] is not None:
             return bytes(former["answer"])
         if former is not None and former["operation_uuid"] is not None:

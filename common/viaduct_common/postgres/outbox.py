@@ -102,7 +102,7 @@ class OutboxRelay:
             if not rows:
                 return 0
             fresh = [row for row in rows if row["seconds_left"] is None or row["seconds_left"] > 0]
-            results = await self._bus.publish_all(_outgoing(row) for row in fresh)
+            results = await asyncio.gather(*(self._publish(_outgoing(row)) for row in fresh))
             failed = {row["id"]: error for row, error in zip(fresh, results, strict=True) if error is not None}
             await connection.execute(_DELETE, [row["id"] for row in rows if row["id"] not in failed])
             await connection.execute(_POSTPONE, list(failed))
@@ -111,6 +111,17 @@ class OutboxRelay:
             if error is not None:
                 await self._report(_outgoing(row), error)
         return len(rows) if not failed else 0
+
+    async def _publish(self, message: Outgoing) -> BusError | None:
+        is_reply = message.exchange == topology.DEFAULT_EXCHANGE
+        try:
+            await (self._bus.publish_reply(message) if is_reply else self._bus.publish(message))
+        except Unroutable as error:
+            # Nobody waits for this answer any more: it is kept under its message id, and the row has done its work.
+            return None if is_reply else error
+        except BusError as error:
+            return error
+        return None
 
     async def _report(self, message: Outgoing, error: BusError) -> None:
         log.warning("outbox_publish_failed", type=message.type, routing_key=message.routing_key, reason=str(error))

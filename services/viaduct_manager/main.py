@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import structlog
+import uvloop
 from pydantic import ValidationError
 from yarl import URL
 
@@ -48,7 +49,7 @@ def main() -> None:
         problems = "; ".join(f"VIADUCT_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
         sys.exit(f"viaduct-manager: {problems}")
     configure_logging("manager", settings.log_format)
-    asyncio.run(run(settings))
+    uvloop.run(run(settings))
 
 
 async def run(settings: ManagerSettings) -> None:

@@ -205,7 +205,7 @@ def _users(owner: UUID, actual: Links, names: frozenset[str], spared: frozenset[
 
 
 def _in_use(users: list[str], names: frozenset[str]) -> InUse:
-    return InUse(f"{', '.join(users)} still use {', '.join(sorted(names))}", ports=users, devices=sorted(names))
+    return InUse(f"in use by {', '.join(users)}: {', '.join(sorted(names))}", ports=users, devices=sorted(names))
 
 
 def _is_uplink(link: Link, bridge: Link, uplink: str | None) -> bool:

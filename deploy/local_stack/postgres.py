@@ -28,6 +28,11 @@ SETTINGS = {
     "timezone": "UTC",
 }
 
+NO_NAMESPACE_ADVICE = (
+    "PostgreSQL does not run as root, and this place (a chroot?) gives root no user namespace to be somebody else in; "
+    "run it as another user with HOSTS=0, or outside"
+)
+
 
 class Postgres(Part):
     """The database `viaduct`: a schema per service, owned by the role that the service uses."""
@@ -88,7 +93,8 @@ class Postgres(Part):
         argv += [f"--pwfile={self.run_dir.secret_file(f'postgres-{SUPERUSER}')}"]
         done = subprocess.run(argv, env=clean_environment({}), capture_output=True, text=True, check=False)
         if done.returncode:
-            raise StackError(f"initdb: {done.stderr.strip()}", advice=self._advice())
+            advice = NO_NAMESPACE_ADVICE if done.stderr.startswith("unshare:") else self._advice()
+            raise StackError(f"initdb: {done.stderr.strip()}", advice=advice)
         (self.folder / "initialised").touch()
 
     def _provision(self) -> None:

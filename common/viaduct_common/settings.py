@@ -1,6 +1,11 @@
 """Settings that both services share; every name is an environment variable with the prefix `VIADUCT_`."""
 
-from pydantic import Field
+import argparse
+import sys
+from importlib.metadata import version
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from viaduct_common.messages.base import Role
@@ -26,3 +31,23 @@ class ServiceSettings(BaseSettings):
     @property
     def role_policy(self) -> RolePolicy:
         return RolePolicy(self.anonymous_role, SHIPPED_ROLES | self.roles)
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def read_settings(settings_type: type[S], program: str, description: str) -> S:
+    """What `--help` and `--version` want is printed; else the settings of the environment.
+
+    Exits with a line that names the variable, if one is missing or wrong.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program, description=f"{description} Its settings are environment variables; see docs/operations.md."
+    )
+    parser.add_argument("--version", action="version", version=f"{program} {version('viaduct')}")
+    parser.parse_args()
+    try:
+        return settings_type()
+    except ValidationError as error:
+        problems = "; ".join(f"VIADUCT_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
+        sys.exit(f"{program}: {problems}")

@@ -2,14 +2,12 @@
 
 import asyncio
 import random
-import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import structlog
 import uvloop
-from pydantic import ValidationError
 
 from viaduct_common import topology
 from viaduct_common.bus import Bus, Outgoing, RequestContext, RequestServer
@@ -19,6 +17,7 @@ from viaduct_common.postgres.migrations import migrate
 from viaduct_common.postgres.outbox import OutboxRelay
 from viaduct_common.postgres.pool import Connection, Pool, open_pool
 from viaduct_common.process import stop_signals
+from viaduct_common.settings import read_settings
 from viaduct_common.telemetry import HealthServer, configure_logging
 from viaduct_ipam.handlers import table
 from viaduct_ipam.settings import IpamSettings
@@ -77,9 +76,6 @@ async def _serve(settings: IpamSettings, pool: Pool, bus: Bus, stop: asyncio.Eve
 
 
 def main() -> None:
-    try:
-        settings = IpamSettings()
-    except ValidationError as error:
-        sys.exit(f"viaduct-ipam: {error}")
+    settings = read_settings(IpamSettings, NAME, "Viaduct's IP address management.")
     configure_logging("ipam", settings.log_format)
     uvloop.run(run(settings))

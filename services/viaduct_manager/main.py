@@ -1,15 +1,11 @@
 """The network manager's process: wiring only."""
 
-import argparse
 import asyncio
-import sys
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
 import structlog
 import uvloop
-from pydantic import ValidationError
 from yarl import URL
 
 from viaduct_common import topology
@@ -20,6 +16,7 @@ from viaduct_common.postgres.migrations import migrate
 from viaduct_common.postgres.outbox import OnUnroutable, OutboxRelay
 from viaduct_common.postgres.pool import open_pool
 from viaduct_common.process import stop_signals
+from viaduct_common.settings import read_settings
 from viaduct_common.telemetry import HealthServer, configure_logging
 from viaduct_manager.agents import AgentListener
 from viaduct_manager.caretaker import Caretaker
@@ -37,17 +34,7 @@ log = structlog.get_logger()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="viaduct-manager",
-        description="Viaduct's network manager. Its settings are environment variables; see docs/operations.md.",
-    )
-    parser.add_argument("--version", action="version", version=version("viaduct"))
-    parser.parse_args()
-    try:
-        settings = ManagerSettings()
-    except ValidationError as error:
-        problems = "; ".join(f"VIADUCT_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
-        sys.exit(f"viaduct-manager: {problems}")
+    settings = read_settings(ManagerSettings, "viaduct-manager", "Viaduct's network manager.")
     configure_logging("manager", settings.log_format)
     uvloop.run(run(settings))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from signal import SIGKILL, SIGSTOP
 from uuid import UUID, uuid4
 
 import pytest
@@ -105,12 +106,15 @@ async def test_attach_ends_when_the_agent_was_killed(stack: Stack, net: ViaductC
     """The command goes back to the host's queue with the agent, and is done by the next one."""
     networks = await create_networks(net, 10, 300)
     cluster_uuid = await cluster_of(net, stack, "host1")
+    agent = stack.hosts.agent("host1")
+    assert agent is not None
+    await asyncio.to_thread(agent.signal, SIGSTOP)  # so that it has work in hand when it dies
     attaches = [
         asyncio.create_task(net.l2.attach(l2_network_uuid=network.uuid, cluster_uuid=cluster_uuid))
         for network in networks
     ]
     await eventually(lambda: running_attach(net))
-    await asyncio.to_thread(stack.hosts.stop_agent, "host1", number=9)
+    await asyncio.to_thread(stack.hosts.stop_agent, "host1", number=SIGKILL)
     await asyncio.to_thread(stack.hosts.start_agent, "host1")
     results = await asyncio.gather(*attaches)
     assert {operation.state for operation in results} == {"succeeded"}

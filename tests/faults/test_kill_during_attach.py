@@ -66,7 +66,7 @@ async def test_attach_that_was_waiting_for_a_host_ends_when_a_part_was_killed(
     assert cluster_uuid in (await net.l2.get(uuid=network.uuid)).attached_cluster_uuids
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("victim", PARTS)
 async def test_many_attaches_end_in_a_true_state_when_a_part_is_killed_among_them(
     stack: Stack, net: ViaductClient, victim: str, seed: int

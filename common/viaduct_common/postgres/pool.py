@@ -26,6 +26,8 @@ SESSION_SETTINGS = {
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
 Pool: TypeAlias = asyncpg.Pool
 
+# The pool's own reset stays on, though it is a round trip: it is what finds a connection that died in the middle of
+# something, and keeps it from the next one who asks.
 _AWAY = (
     OSError,
     TimeoutError,
@@ -35,6 +37,7 @@ _AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that is in the middle of something else
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.IdleInTransactionSessionTimeoutError,
@@ -80,18 +83,12 @@ async def _connect(url: str, application_name: str, max_size: int, patience_seco
                     timeout=10,
                     server_settings={"application_name": application_name, **SESSION_SETTINGS},
                     init=_speak_json,
-                    reset=_keep_session,
                 )
         except StoreUnavailable as error:
             if time.monotonic() > give_up:
                 raise
             log.warning("database_not_there_yet", reason=str(error))
             await asyncio.sleep(1)
-
-
-async def _keep_session(_connection: asyncpg.Connection) -> None:
-    """Nothing to reset: we only ever set things for a transaction (SET LOCAL, pg_advisory_xact_lock), and the reset
-    of the library is a round trip for every request."""
 
 
 async def _speak_json(connection: asyncpg.Connection) -> None:

@@ -10,8 +10,9 @@ from viaduct_common.messages.fields import FilterText, OneOrMany
 
 
 class OperationStep(WireModel):
-    """One host's part: `phase` is what was asked of it (`check`, `realize`, `release`); `state` is `pending`,
-    `done`, `failed`, `skipped` (the host was away; it converges when it returns) or `superseded`."""
+    """One host's part: `phase` is when it was asked (`preflight`, `check`, `realize`, `release`, `rollback`);
+    `state` is `pending`, `done`, `failed`, `skipped` (the host was away; it converges when it returns) or
+    `superseded`."""
 
     host_uuid: UUID
     phase: str

@@ -53,7 +53,7 @@ _LOSE_SILENT = """
 _ENROLLED = "SELECT uuid FROM host WHERE NOT deleting"
 _REACHABLE = """
     SELECT uuid FROM host
-    WHERE state = 'connected' AND NOT deleting AND (NOT maintenance OR $3)
+    WHERE state = 'connected' AND NOT deleting AND NOT maintenance
       AND ($1::uuid[] IS NULL OR cluster_uuid = ANY($1)) AND ($2::uuid IS NULL OR uuid = $2)
 """
 _IN = """
@@ -193,10 +193,9 @@ async def reachable(
     *,
     cluster_uuids: list[UUID] | None = None,
     host_uuid: UUID | None = None,
-    also_in_maintenance: bool = False,
 ) -> list[UUID]:
     """Hosts that are connected and may be given work."""
-    rows = await connection.fetch(_REACHABLE, cluster_uuids, host_uuid, also_in_maintenance)
+    rows = await connection.fetch(_REACHABLE, cluster_uuids, host_uuid)
     return [row["uuid"] for row in rows]
 
 

@@ -43,6 +43,14 @@ def _no_prefix(value: Any) -> Any:
     return value
 
 
+def _mac_address(text: str) -> str:
+    """Lower case, colons; the first octet's lowest bit marks a group, which no interface has (IEEE 802-2014, §8.2)."""
+    octets = text.replace("-", ":").lower()
+    if int(octets[:2], 16) & 1:
+        raise ValueError("a group address; that of one interface is wanted")
+    return octets
+
+
 def _ip_version(version: int) -> int:
     if version not in {4, 6}:
         raise ValueError("an IP version is 4 or 6")
@@ -68,6 +76,12 @@ TimeoutSeconds = Annotated[int, Field(strict=True, ge=1, le=3600)]
 PageLimit = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Revision = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 
+MacAddress = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"),
+    AfterValidator(_mac_address),
+    Field(description="48 bits, such as '52:54:00:12:34:56'"),
+]
 IpAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(_no_prefix)]
 IpVersion = Annotated[int, Field(strict=True, json_schema_extra={"enum": [4, 6]}), AfterValidator(_ip_version)]
 OneOrMany: TypeAlias = T | Annotated[list[T], Field(max_length=1000)]

@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, Field
 
 from viaduct_common.messages.base import Page, QueryBody, Request, Role, StrictModel, WireModel
 from viaduct_common.messages.fields import Description, FilterText, IpAddress, IpVersion, Name, OneOrMany, Revision
+from viaduct_common.messages.ipam import Strategy
 
 Category = Literal["private", "public", "system"]
 DnsServers = Annotated[list[IpAddress], Field(max_length=16)]
@@ -49,7 +50,7 @@ class CreateL3(Request[L3NetworkInventory]):
     dns_domain: DnsDomain | None = None
     dns: DnsServers = Field(default_factory=list)
     ip_version: IpVersion | None = None
-    strategy: Literal["firstAvailable", "random", "nextFit"] = "firstAvailable"
+    strategy: Strategy = "firstAvailable"
     uuid: UUID | None = None
 
 

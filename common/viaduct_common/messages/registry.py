@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from viaduct_common.messages import batch, cluster, host, ipam, l2, l3, operation, realization, zone
+from viaduct_common.messages import batch, cluster, host, ipam, l2, l3, operation, owner, realization, zone
 from viaduct_common.messages.base import Request
 
 RequestType = type[Request[Any]]
@@ -22,13 +22,15 @@ MANAGER_REQUESTS: dict[str, RequestType] = _by_type([
     l3.CreateL3, l3.GetL3, l3.QueryL3, l3.UpdateL3, l3.DeleteL3,
     operation.GetOperation, operation.QueryOperations,
     realization.QueryRealizations,
+    owner.LookUpOwners,
     batch.Batch,
 ])  # fmt: skip
 
 IPAM_REQUESTS: dict[str, RequestType] = _by_type([
-    ipam.RegisterScope, ipam.DeleteScope,
+    ipam.RegisterScope, ipam.GetScope, ipam.QueryScopes, ipam.DeleteScope,
     ipam.CreateRange, ipam.GetRange, ipam.QueryRanges, ipam.DeleteRange,
     ipam.CreateReservation, ipam.QueryReservations, ipam.DeleteReservation,
-    ipam.AllocateIp, ipam.ReleaseIp, ipam.GetIp, ipam.QueryIps, ipam.CheckIp, ipam.GetIpCapacity, ipam.GetFreeIps,
+    ipam.AllocateIp, ipam.ReleaseIp, ipam.RenewIps, ipam.GetIp, ipam.QueryIps, ipam.CheckIp, ipam.GetIpCapacity,
+    ipam.GetFreeIps, ipam.QueryHistory, ipam.AuditIps, ipam.ReclaimIps,
     batch.Batch,
 ])  # fmt: skip

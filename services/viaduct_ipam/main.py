@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from viaduct_common.postgres.pool import Connection, Pool, open_pool
 from viaduct_common.process import stop_signals
 from viaduct_common.settings import read_settings
 from viaduct_common.telemetry import HealthServer, configure_logging
-from viaduct_ipam.handlers import table
+from viaduct_ipam.engine.engine import Engine
+from viaduct_ipam.handlers import imports, table
 from viaduct_ipam.settings import IpamSettings
+from viaduct_ipam.store.imports import purge_imports
 from viaduct_ipam.store.postgres import PostgresStore
+from viaduct_ipam.store.releasing import Actor
 
 log = structlog.get_logger()
 
@@ -32,16 +36,25 @@ MIGRATIONS = (
 )
 
 
-def build_handlers(rng: random.Random) -> dict[str, Handler]:
+def build_handlers() -> dict[str, Handler]:
     """The handlers as the executor calls them: each with a store on the transaction's connection."""
 
     def on_connection(handle: table.Handler) -> Handler:
-        async def call(request: Any, connection: Connection, _context: RequestContext) -> Any:
-            return await handle(request, PostgresStore(connection))
+        async def call(request: Any, connection: Connection, context: RequestContext) -> Any:
+            return await handle(request, PostgresStore(connection, Actor(context.sender, context.message_id)))
 
         return call
 
-    return {message_type: on_connection(handle) for message_type, handle in table.handlers(rng).items()}
+    by_type = {message_type: on_connection(handle) for message_type, handle in table.handlers().items()}
+    return by_type | imports.handlers()
+
+
+def build_engine(
+    pool: Pool, rng: random.Random, *, committed: Callable[[], None] = lambda: None, pause_seconds: float = 0.0
+) -> Engine:
+    """All of IPAM but the bus: what answers a request."""
+    others = IdempotentExecutor(pool, build_handlers(), committed=committed)
+    return Engine(pool, others.execute, rng=rng, committed=committed, pause_seconds=pause_seconds)
 
 
 async def run(settings: IpamSettings) -> None:
@@ -60,12 +73,14 @@ async def _serve(settings: IpamSettings, pool: Pool, bus: Bus, stop: asyncio.Eve
         log.warning("event_unroutable", type=message.type)  # events are not mandatory: it cannot happen
 
     relay = OutboxRelay(pool, bus, unroutable)
-    executor = IdempotentExecutor(pool, build_handlers(random.SystemRandom()), committed=relay.wake)
+    engine = build_engine(pool, random.SystemRandom(), committed=relay.wake, pause_seconds=settings.pause_seconds)
     server = RequestServer(
-        bus, topology.IPAM_QUEUE, IPAM_REQUESTS, executor.execute, settings.role_policy, prefetch=settings.prefetch
+        bus, topology.IPAM_QUEUE, IPAM_REQUESTS, engine.execute, settings.role_policy, prefetch=settings.prefetch
     )
     async with asyncio.TaskGroup() as tasks:
-        chores = [tasks.create_task(relay.run()), tasks.create_task(purge_answers(pool))]
+        chores = [
+            tasks.create_task(chore) for chore in (relay.run(), engine.run(), purge_answers(pool), purge_imports(pool))
+        ]
         async with server:
             with HealthServer(settings.metrics_listen, lambda: bus.connected):
                 log.info("ipam_started")

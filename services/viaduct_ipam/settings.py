@@ -9,4 +9,10 @@ class IpamSettings(ServiceSettings):
     """Requests beyond `prefetch` wait in the queue; `connections` is what one process holds of the database."""
 
     prefetch: int = Field(default=64, ge=1)
-    connections: int = Field(default=10, ge=3)
+    connections: int = Field(default=10, ge=4)
+    history_days: float = Field(default=90.0, gt=0, description="how long it is remembered who held an address")
+    pause_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        description="for tests: sleep between deciding and writing, so that races have time to happen",
+    )

@@ -5,12 +5,13 @@ committed, then reads its answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+import asyncpg
 import structlog
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -32,8 +33,64 @@ _CLAIM = """
     RETURNING true
 """
 _FORMER = "SELECT type, answer, operation_uuid FROM request WHERE sender = $1 AND message_id = $2 FOR UPDATE"
+_FORMER_MANY = """
+    SELECT request.sender, request.message_id, request.type, request.answer
+    FROM request JOIN unnest($1::text[], $2::uuid[]) AS asked(sender, message_id) USING (sender, message_id)
+    WHERE request.answer IS NOT NULL
+"""
+_STORE_MANY = """
+    INSERT INTO request (sender, message_id, type, answer)
+    SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[])
+"""
 _STORE = "UPDATE request SET answer = $3, operation_uuid = $4 WHERE sender = $1 AND message_id = $2"
 _PURGE = "DELETE FROM request WHERE created_at < now() - $1::interval"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The reply to a mutating request, byte for byte."""
+
+    sender: str
+    message_id: UUID
+    type: str
+    body: bytes
+
+    def checked(self, message_type: str) -> bytes:
+        """The reply, for whoever repeats the request.
+
+        Raises:
+            Conflict: the message id was another request's.
+        """
+        if self.type != message_type:
+            raise _other_type(self.type)
+        return self.body
+
+
+async def former_answers(connection: Connection, keys: Collection[tuple[str, UUID]]) -> dict[tuple[str, UUID], Answer]:
+    """What was answered to these requests before, by sender and message id."""
+    senders, message_ids = [sender for sender, _ in keys], [message_id for _, message_id in keys]
+    rows = await connection.fetch(_FORMER_MANY, senders, message_ids)
+    return {(row[0], row[1]): Answer(row[0], row[1], row[2], bytes(row[3])) for row in rows}
+
+
+class AnsweredBefore(Exception):
+    """One of the message ids was used before, perhaps just now; the transaction is lost."""
+
+
+async def store_answers(connection: Connection, answers: Sequence[Answer]) -> None:
+    """Raises:
+    AnsweredBefore: see there.
+    """
+    try:
+        await connection.execute(
+            _STORE_MANY,
+            [one.sender for one in answers],
+            [one.message_id for one in answers],
+            [one.type for one in answers],
+            [one.body for one in answers],
+        )
+    except asyncpg.UniqueViolationError as error:
+        raise AnsweredBefore from error
 
 
 @dataclass(frozen=True)
@@ -118,10 +175,7 @@ class IdempotentExecutor:
     ) -> bytes | Deferred:
         former = await connection.fetchrow(_FORMER, context.sender, context.message_id)
         if former is not None and former["type"] != message_type:
-            raise Conflict(
-                f"this message id was used for {former['type']} already: every request needs one of its own",
-                type=former["type"],
-            )
+            raise _other_type(former["type"])
         if former is not None and former["answer"] is not None:
             return bytes(former["answer"])
         if former is not None and former["operation_uuid"] is not None:
@@ -136,6 +190,12 @@ class IdempotentExecutor:
         if context.reply_to:
             await self._waiters.add(connection, operation_uuid, context)
         return DEFERRED
+
+
+def _other_type(used_for: str) -> Conflict:
+    return Conflict(
+        f"this message id was used for {used_for} already: every request needs one of its own", type=used_for
+    )
 
 
 def ok_reply(value: Any) -> bytes:

@@ -1,86 +1,24 @@
-"""`ip.*`: giving addresses out, taking them back, and looking."""
+"""`ip.*` but for what the engine does: giving out, and taking back in one scope."""
 
-import random
-from uuid import UUID
-
-from viaduct_common.errors import Exhausted, InvalidRequest, NotFound
+from viaduct_common.errors import InvalidRequest, NotFound
 from viaduct_common.messages.base import Page
 from viaduct_common.messages.fields import IpAddress
 from viaduct_common.messages.ipam import (
-    AllocateIp,
     CheckIp,
     GetFreeIps,
     GetIp,
     IpAvailability,
     QueryIps,
     ReleaseIp,
+    RenewIps,
     UsedIpInventory,
 )
 from viaduct_ipam.handlers.inventories import used_ip_inventory
-from viaduct_ipam.model.allocation import candidates, check_allocation, decide_required
 from viaduct_ipam.model.availability import why_unavailable
-from viaduct_ipam.model.ranges import Address, Range
-from viaduct_ipam.model.reservations import reserved_set
-from viaduct_ipam.model.strategies import STRATEGIES, ascending, open_space, without
-from viaduct_ipam.search import find_free, lowest_free
-from viaduct_ipam.store.api import LockedScope, Pick, Store, UsedIp
-
-
-async def allocate_ip(request: AllocateIp, store: Store, rng: random.Random) -> list[UsedIpInventory]:
-    """All or none of `count` addresses.
-
-    Raises:
-        InvalidRequest: the request contradicts itself.
-        NotFound: no such L3 network, or it has no such range.
-        NotInRange, IpInUse: the required address cannot be had; see `decide_required`.
-        Exhausted: fewer than `count` are free.
-    """
-    check_allocation(request)
-    scope = await store.lock_scope(request.l3_network_uuid)
-    if scope is None:
-        raise NotFound.of("L3 network", request.l3_network_uuid)
-    ranges = candidates(request, await store.ranges_of(request.l3_network_uuid))
-    if request.required_ip is not None:
-        pick = await _required(request, store, ranges)
-        return [used_ip_inventory(one) for one in await scope.take([pick], request.owner)]
-    return [used_ip_inventory(one) for one in await _any(request, store, scope, ranges, rng)]
-
-
-async def _required(request: AllocateIp, store: Store, ranges: list[Range]) -> Pick:
-    ip = request.required_ip
-    assert ip is not None
-    reserved = reserved_set(await store.reservations_of(request.l3_network_uuid), ip.version)
-    used = await store.used_among(request.l3_network_uuid, [ip])
-    home = decide_required(request, ranges, is_used=ip in used, is_reserved=int(ip) in reserved)
-    return Pick(home, ip)
-
-
-async def _any(
-    request: AllocateIp, store: Store, scope: LockedScope, ranges: list[Range], rng: random.Random
-) -> list[UsedIp]:
-    strategy = STRATEGIES[request.strategy or scope.scope.strategy]
-    space = open_space(ranges, await store.reservations_of(request.l3_network_uuid))
-    space = without(space, request.excluded_ips)
-    cursor: Address | None = None
-    if request.range_uuid is not None:
-        cursor = ranges[0].last_given
-    elif ranges:
-        cursor = scope.scope.last_given.get(ranges[0].bounds.version)
-    picks = await find_free(
-        store, request.l3_network_uuid, space, request.count, strategy=strategy, cursor=cursor, rng=rng
-    )
-    if len(picks) < request.count:
-        raise Exhausted(
-            f"{request.count} addresses are wanted, {len(picks)} are free",
-            l3NetworkUuid=str(request.l3_network_uuid),
-            rangeUuid=str(request.range_uuid) if request.range_uuid else None,
-            wanted=request.count,
-            free=len(picks),
-        )
-    taken = await scope.take(picks, request.owner)
-    if strategy.moves_cursor:
-        await scope.remember_given(picks[-1])
-    return taken
+from viaduct_ipam.model.layout import Space
+from viaduct_ipam.model.search import lowest_free
+from viaduct_ipam.model.state import Pick, ScopeState
+from viaduct_ipam.store.api import Store
 
 
 async def release_ip(request: ReleaseIp, store: Store) -> list[UsedIpInventory]:
@@ -93,27 +31,28 @@ async def release_ip(request: ReleaseIp, store: Store) -> list[UsedIpInventory]:
     if request.uuids is not None:
         if request.l3_network_uuid is not None or request.ips is not None:
             raise InvalidRequest.of_field("uuids", "give either uuids, or l3NetworkUuid and ips")
-        return await _release_uuids(request.uuids, store)
+        return [used_ip_inventory(one) for one in await store.release(request.uuids)]
     if request.l3_network_uuid is None:
         raise InvalidRequest.of_field(
             "l3NetworkUuid" if request.ips else "uuids", "give uuids, or l3NetworkUuid and ips"
         )
     if request.ips is None:
         raise InvalidRequest.of_field("ips", "give the addresses to release")
-    scope = await store.lock_scope(request.l3_network_uuid)
-    if scope is None:
-        return []
-    released = {one.ip: one for one in await scope.give_back(ips=request.ips)}
-    return [used_ip_inventory(released[ip]) for ip in dict.fromkeys(request.ips) if ip in released]
+    return []
 
 
-async def _release_uuids(uuids: list[UUID], store: Store) -> list[UsedIpInventory]:
-    released: dict[UUID, UsedIp] = {}
-    for l3_network_uuid in await store.scopes_of_used(uuids):
-        scope = await store.lock_scope(l3_network_uuid)
-        if scope is not None:
-            released |= {one.uuid: one for one in await scope.give_back(uuids=uuids)}
-    return [used_ip_inventory(released[uuid]) for uuid in dict.fromkeys(uuids) if uuid in released]
+async def renew_ips(request: RenewIps, store: Store) -> list[UsedIpInventory]:
+    """All or none, in the order in which they were named.
+
+    Raises:
+        NotFound: one is not in use (any more), or its lease has ended.
+    """
+    uuids = list(dict.fromkeys(request.uuids))
+    renewed = {one.uuid: one for one in await store.renew(uuids, request.ttl_seconds)}
+    for uuid in uuids:
+        if uuid not in renewed:
+            raise NotFound.of("used IP", uuid)
+    return [used_ip_inventory(renewed[uuid]) for uuid in uuids]
 
 
 async def get_ip(request: GetIp, store: Store) -> UsedIpInventory:
@@ -137,10 +76,13 @@ async def check_ip(request: CheckIp, store: Store) -> IpAvailability:
     """
     if await store.find_scope(request.l3_network_uuid) is None:
         raise NotFound.of("L3 network", request.l3_network_uuid)
-    ranges = await store.ranges_of(request.l3_network_uuid)
-    reserved = reserved_set(await store.reservations_of(request.l3_network_uuid), request.ip.version)
-    used = await store.used_among(request.l3_network_uuid, [request.ip])
-    reason = why_unavailable(request.ip, ranges, is_used=request.ip in used, is_reserved=int(request.ip) in reserved)
+    l3, ip = request.l3_network_uuid, request.ip
+    reason = why_unavailable(
+        ip,
+        await store.ranges_of(l3),
+        taken_as=await store.taken_as(l3, ip),
+        is_reserved=bool(await store.reservations_over(l3, ip, ip)),
+    )
     return IpAvailability(available=reason is None, reason=reason)
 
 
@@ -151,21 +93,24 @@ async def get_free_ips(request: GetFreeIps, store: Store) -> list[IpAddress]:
         InvalidRequest: neither or both of `l3NetworkUuid` and `rangeUuid`.
         NotFound: no such L3 network or range.
     """
-    ranges, l3 = await _ranges_to_look_at(request, store)
-    space = open_space(ranges, await store.reservations_of(l3))
-    picks = await lowest_free(store, ascending(space, request.start), request.limit)
-    return [pick.ip for pick in picks]
+    state, space = await _space_to_look_at(request, store)
+    found: list[Pick] = []
+    for asks in lowest_free(state, space, request.start, request.limit, found):
+        await store.learn(state, asks)
+    return [pick.range.range.bounds.address(pick.ip) for pick in found]
 
 
-async def _ranges_to_look_at(request: GetFreeIps, store: Store) -> tuple[list[Range], UUID]:
+async def _space_to_look_at(request: GetFreeIps, store: Store) -> tuple[ScopeState, Space]:
     if (request.l3_network_uuid is None) == (request.range_uuid is None):
         raise InvalidRequest.of_field("l3NetworkUuid", "give exactly one of l3NetworkUuid and rangeUuid")
     if request.l3_network_uuid is not None:
-        if await store.find_scope(request.l3_network_uuid) is None:
+        state = await store.state_of(request.l3_network_uuid)
+        if state is None:
             raise NotFound.of("L3 network", request.l3_network_uuid)
-        return list(await store.ranges_of(request.l3_network_uuid)), request.l3_network_uuid
+        return state, Space(state.layout.ranges)
     assert request.range_uuid is not None
     found = await store.find_range(request.range_uuid)
-    if found is None:
+    state = await store.state_of(found.l3_network_uuid) if found else None
+    if state is None or request.range_uuid not in state.layout.by_uuid:
         raise NotFound.of("range", request.range_uuid)
-    return [found], found.l3_network_uuid
+    return state, state.layout.space_of_range(request.range_uuid)

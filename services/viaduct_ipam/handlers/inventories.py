@@ -13,6 +13,7 @@ def scope_inventory(scope: Scope) -> ScopeInventory:
             "l2_network_uuid": scope.l2_network_uuid,
             "zone_uuid": scope.zone_uuid,
             "strategy": scope.strategy,
+            "cooling_seconds": scope.cooling_seconds,
             "created_at": scope.created_at,
         }
     )
@@ -32,6 +33,7 @@ def range_inventory(one: Range) -> RangeInventory:
         gateway=bounds.gateway,
         network_cidr=str(bounds.network),
         ip_version=bounds.version,
+        address_mode=bounds.address_mode,
         created_at=one.created_at,
     )
 
@@ -43,6 +45,8 @@ def reservation_inventory(one: Reservation) -> ReservationInventory:
         start_ip=one.first,
         end_ip=one.last,
         reason=one.reason,
+        owner=one.owner,
+        mac=one.mac,
         created_at=one.created_at,
     )
 
@@ -59,5 +63,7 @@ def used_ip_inventory(used: UsedIp) -> UsedIpInventory:
         prefix_length=bounds.prefix_length,
         gateway=bounds.gateway,
         owner=used.owner,
+        mac=used.mac,
         allocated_at=used.allocated_at,
+        expires_at=used.expires_at,
     )

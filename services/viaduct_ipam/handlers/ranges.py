@@ -12,11 +12,12 @@ from viaduct_common.messages.ipam import (
     UsedIpFilters,
 )
 from viaduct_ipam.handlers.inventories import range_inventory
-from viaduct_ipam.model.ranges import beside, bounds_of
+from viaduct_ipam.model.ranges import Range, bounds_of
+from viaduct_ipam.model.siblings import beside, pools_left_alone
 from viaduct_ipam.store.api import Store
 
-# So many of the addresses in use are named where they are in the way.
-NAMED_USED_IPS = 10
+# So many of the addresses in use, or of the address pools, are named where they are in the way.
+NAMED = 10
 
 
 async def create_range(request: CreateRange, store: Store) -> list[RangeInventory]:
@@ -33,7 +34,7 @@ async def create_range(request: CreateRange, store: Store) -> list[RangeInventor
     if other is not None:
         raise IpRangeConflict(f"overlaps range {other} on the same L2 network", rangeUuid=str(other))
     siblings = [one.bounds for one in await store.ranges_of(request.l3_network_uuid)]
-    bounds = beside(wanted, siblings, by_cidr=request.network_cidr is not None)
+    bounds = beside(wanted, siblings, request)
     inventories = [range_inventory(one) for one in await scope.add_ranges(bounds, request.name)]
     for inventory in inventories:
         await store.announce("range.created", inventory)
@@ -59,7 +60,8 @@ async def delete_range(request: DeleteRange, store: Store) -> RangeInventory | N
     """One that is gone already is no error.
 
     Raises:
-        InUse: an address of it is allocated; `details.ips` names some.
+        InUse: an address of it is allocated; `details.ips` names some. Or it is the last normal range of its IP
+            version and there is an address pool; `details.addressPoolUuids` names some.
     """
     known = await store.find_range(request.uuid)
     if known is None:
@@ -68,16 +70,27 @@ async def delete_range(request: DeleteRange, store: Store) -> RangeInventory | N
     found = await store.find_range(request.uuid)  # again: only now nobody else changes it
     if scope is None or found is None:
         return None
+    await _check_unused(found, store)
+    await scope.remove_range(found.uuid)
+    inventory = range_inventory(found)
+    await store.announce("range.deleted", inventory)
+    return inventory
+
+
+async def _check_unused(found: Range, store: Store) -> None:
     if found.used_count:
         filters = UsedIpFilters(range_uuid=found.uuid)
-        some = await store.list_used(QueryIps(filters=filters, limit=NAMED_USED_IPS))
+        some = await store.list_used(QueryIps(filters=filters, limit=NAMED))
         raise InUse(
             f"{found.used_count} addresses of range {found.uuid} are in use",
             rangeUuid=str(found.uuid),
             used=found.used_count,
             ips=[str(one.ip) for one in some.items],
         )
-    await scope.remove_range(found.uuid)
-    inventory = range_inventory(found)
-    await store.announce("range.deleted", inventory)
-    return inventory
+    pools = pools_left_alone(found, await store.ranges_of(found.l3_network_uuid))
+    if pools:
+        raise InUse(
+            f"range {found.uuid} is the last normal one of the L3 network, which has address pools",
+            rangeUuid=str(found.uuid),
+            addressPoolUuids=[str(uuid) for uuid in pools[:NAMED]],
+        )

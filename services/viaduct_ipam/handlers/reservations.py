@@ -9,20 +9,22 @@ from viaduct_common.messages.ipam import (
     ReservationInventory,
 )
 from viaduct_ipam.handlers.inventories import reservation_inventory
-from viaduct_ipam.model.reservations import check_reservation
+from viaduct_ipam.model.reservations import check_holder, check_reservation
 from viaduct_ipam.store.api import Store
 
 
 async def create_reservation(request: CreateReservation, store: Store) -> ReservationInventory:
     """Raises:
-    InvalidRequest: the ends do not go together.
+    InvalidRequest: the ends do not go together, or several addresses are to be kept for somebody.
     NotFound: no such L3 network.
+    Conflict: the address is reserved for somebody else; `details.reservationUuid` names that reservation.
     """
     check_reservation(request)
     scope = await store.lock_scope(request.l3_network_uuid)
     if scope is None:
         raise NotFound.of("L3 network", request.l3_network_uuid)
-    return reservation_inventory(await scope.add_reservation(request.start_ip, request.end_ip, request.reason))
+    check_holder(request, await store.reservations_over(request.l3_network_uuid, request.start_ip, request.end_ip))
+    return reservation_inventory(await scope.add_reservation(request))
 
 
 async def query_reservations(request: QueryReservations, store: Store) -> Page[ReservationInventory]:

@@ -1,8 +1,6 @@
 """Which function answers which request type."""
 
-import random
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from viaduct_common.messages import ipam
@@ -12,10 +10,12 @@ from viaduct_ipam.store.api import Store
 Handler = Callable[[Any, Store], Awaitable[Any]]
 
 
-def handlers(rng: random.Random) -> dict[str, Handler]:
-    """By message type; `rng` is what the strategy `random` draws from."""
+def handlers() -> dict[str, Handler]:
+    """By message type; what the engine does (`viaduct_ipam.engine`) is not among them."""
     return {
         ipam.RegisterScope.message_type: scopes.register_scope,
+        ipam.GetScope.message_type: scopes.get_scope,
+        ipam.QueryScopes.message_type: scopes.query_scopes,
         ipam.DeleteScope.message_type: scopes.delete_scope,
         ipam.CreateRange.message_type: ranges.create_range,
         ipam.GetRange.message_type: ranges.get_range,
@@ -24,8 +24,8 @@ def handlers(rng: random.Random) -> dict[str, Handler]:
         ipam.CreateReservation.message_type: reservations.create_reservation,
         ipam.QueryReservations.message_type: reservations.query_reservations,
         ipam.DeleteReservation.message_type: reservations.delete_reservation,
-        ipam.AllocateIp.message_type: partial(addresses.allocate_ip, rng=rng),
         ipam.ReleaseIp.message_type: addresses.release_ip,
+        ipam.RenewIps.message_type: addresses.renew_ips,
         ipam.GetIp.message_type: addresses.get_ip,
         ipam.QueryIps.message_type: addresses.query_ips,
         ipam.CheckIp.message_type: addresses.check_ip,

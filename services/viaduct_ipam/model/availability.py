@@ -27,11 +27,13 @@ def why_never(ip: Address, ranges: Sequence[Range]) -> UnavailableReason | None:
 
 
 def why_unavailable(
-    ip: Address, ranges: Sequence[Range], *, is_used: bool, is_reserved: bool
+    ip: Address, ranges: Sequence[Range], *, taken_as: UnavailableReason | None, is_reserved: bool
 ) -> UnavailableReason | None:
-    """The first reason against handing out `ip` now; USED comes before RESERVED, as it is the harder one."""
+    """The first reason against handing out `ip` now; USED and COOLING come before RESERVED: they are the harder ones.
+
+    Args:
+        taken_as: USED, COOLING or None.
+    """
     if (reason := why_never(ip, ranges)) is not None:
         return reason
-    if is_used:
-        return "USED"
-    return "RESERVED" if is_reserved else None
+    return taken_as or ("RESERVED" if is_reserved else None)

@@ -10,19 +10,23 @@ from viaduct_ipam.model.ranges import Range
 
 @dataclass(frozen=True)
 class Usage:
-    """One range, what is reserved in its L3 network, and how many of its used addresses are reserved as well."""
+    """One range with its counters, and what is reserved of its IP version in its L3 network."""
 
     range: Range
     reserved: IntervalSet
-    used_and_reserved: int
 
 
 def capacity_of(usages: Iterable[Usage]) -> IpCapacity:
-    """The sum. A used address counts as used, also when it is reserved; so the three parts add up to the total."""
-    total = used = reserved = 0
+    """The sum. An address is counted once: as used, else as cooling, else as reserved, else as available.
+
+    It costs as much as there are ranges and reservations, however many addresses they have or are in use.
+    """
+    total = used = cooling = reserved = 0
     for usage in usages:
         assignable = usage.range.bounds.assignable
         total += assignable.size
         used += usage.range.used_count
-        reserved += assignable.intersection(usage.reserved).size - usage.used_and_reserved
-    return IpCapacity(total=total, used=used, reserved=reserved, available=total - used - reserved)
+        cooling += usage.range.cooling_count
+        reserved += assignable.intersection(usage.reserved).size - usage.range.taken_reserved_count
+    available = total - used - cooling - reserved
+    return IpCapacity(total=total, used=used, cooling=cooling, reserved=reserved, available=available)

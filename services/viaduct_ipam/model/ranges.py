@@ -6,16 +6,16 @@ broadcast address. So bounds may include these; they are never handed out and ne
 """
 
 import ipaddress
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
 from uuid import UUID
 
 from viaduct_common.errors import InvalidRequest
-from viaduct_common.messages.ipam import CreateRange, UnavailableReason
+from viaduct_common.messages.ipam import AddressMode, CreateRange, UnavailableReason
 from viaduct_ipam.model.intervals import IntervalSet
+from viaduct_ipam.model.slaac import SLAAC_PREFIX_LENGTH
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -37,13 +37,17 @@ FORBIDDEN: tuple[tuple[str, Network], ...] = (
 
 @dataclass(frozen=True)
 class Bounds:
-    """A range without its name and owner; right by construction when it comes from `bounds_of`."""
+    """A range without its name and owner; right by construction when it comes from `bounds_of`.
+
+    `address_mode` is how guests come to their addresses (RFC 4861 §4.2 names the flags): None for IPv4.
+    """
 
     type: RangeType
     first: Address
     last: Address
     prefix_length: int
     gateway: Address | None
+    address_mode: AddressMode | None = None
 
     @property
     def version(self) -> int:
@@ -86,7 +90,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Range:
-    """A stored range; `last_given` is the address that next fit gave last of it."""
+    """A stored range; `last_given` is the address that next fit gave last of it.
+
+    `taken_reserved_count` of its used and cooling addresses lie in a reservation.
+    """
 
     uuid: UUID
     l3_network_uuid: UUID
@@ -95,10 +102,14 @@ class Range:
     used_count: int
     last_given: Address | None
     created_at: datetime
+    cooling_count: int = 0
+    taken_reserved_count: int = 0
 
 
 def bounds_of(request: CreateRange) -> tuple[Bounds, ...]:
     """The ranges that a request asks for, ascending: several when a CIDR is split around its gateway.
+
+    What they must be beside the other ranges of their L3 network says `viaduct_ipam.model.siblings`.
 
     Raises:
         InvalidRequest: one of the bounds is bad, whatever other ranges there are.
@@ -108,51 +119,6 @@ def bounds_of(request: CreateRange) -> tuple[Bounds, ...]:
     if any(part is not None for part in (request.start_ip, request.end_ip, request.netmask, request.prefix_length)):
         raise InvalidRequest.of_field("networkCidr", "give either a CIDR or startIp, endIp and the netmask")
     return _bounds_of_cidr(request, request.network_cidr)
-
-
-def beside(bounds: Sequence[Bounds], siblings: Sequence[Bounds], *, by_cidr: bool) -> tuple[Bounds, ...]:
-    """`bounds` as they are once they stand beside the other ranges of their L3 network, which they do not overlap.
-
-    A normal range given by its ends and without a gateway takes the one of its siblings.
-
-    Raises:
-        InvalidRequest: they do not go together.
-    """
-    subject = "networkCidr" if by_cidr else "startIp"
-    normal = next((one for one in siblings if one.type == "normal" and one.version == bounds[0].version), None)
-    if normal is not None and bounds[0].type == "normal":
-        if bounds[0].gateway is None and not by_cidr:
-            bounds = [replace(one, gateway=normal.gateway) for one in bounds]
-        _check_same_subnet(bounds[0], normal, subject)
-    for one in bounds:
-        _check_gateways(one, siblings, subject)
-        if not one.assignable.parts:
-            raise InvalidRequest.of_field(subject, "no address is left beside the gateway")
-    return tuple(bounds)
-
-
-def _check_same_subnet(new: Bounds, normal: Bounds, subject: str) -> None:
-    if new.network != normal.network:
-        field = subject
-        if new.network.network_address == normal.network.network_address and subject == "startIp":
-            field = "prefixLength"
-        raise InvalidRequest.of_field(
-            field, f"the normal ranges of this L3 network lie in {normal.network}", networkCidr=str(normal.network)
-        )
-    if new.gateway != normal.gateway:
-        gateway = str(normal.gateway) if normal.gateway else None
-        raise InvalidRequest.of_field(
-            "gateway", f"the normal ranges of this L3 network share the gateway {gateway}", gateway=gateway
-        )
-
-
-def _check_gateways(new: Bounds, siblings: Sequence[Bounds], subject: str) -> None:
-    """A gateway of one range must not be handed out by another of the same L3 network."""
-    for other in siblings:
-        if new.gateway is not None and int(new.gateway) in other.assignable and new.version == other.version:
-            raise InvalidRequest.of_field("gateway", f"{new.gateway} is handed out by another range of the L3 network")
-        if other.gateway is not None and int(other.gateway) in new.assignable and new.version == other.version:
-            raise InvalidRequest.of_field(subject, f"the gateway {other.gateway} of another range lies in it")
 
 
 def _bounds_of_ends(request: CreateRange) -> Bounds:
@@ -165,7 +131,9 @@ def _bounds_of_ends(request: CreateRange) -> Bounds:
         raise InvalidRequest.of_field("endIp", "startIp and endIp are of one IP version")
     if last < first:  # type: ignore[operator]  # one version
         raise InvalidRequest.of_field("endIp", "must not be below startIp")
-    bounds = Bounds(request.type, first, last, _prefix_length(request, first), request.gateway)
+    length = _prefix_length(request, first)
+    mode = _address_mode(request, first.version, length, "prefixLength" if request.netmask is None else "netmask")
+    bounds = Bounds(request.type, first, last, length, request.gateway, mode)
     if last not in bounds.network:
         raise InvalidRequest.of_field("endIp", f"outside {bounds.network}, the subnet of startIp")
     for reason, network in FORBIDDEN:
@@ -187,6 +155,7 @@ def _bounds_of_cidr(request: CreateRange, cidr: str) -> tuple[Bounds, ...]:
     /127 (RFC 6164) and a /128; who wants it, gives it as startIp.
     """
     network = _parse_cidr(cidr)
+    mode = _address_mode(request, network.version, network.prefixlen, "networkCidr")
     first, last = int(network.network_address), int(network.broadcast_address)
     if _edges(network):
         first, last = first + 1, last - 1
@@ -203,8 +172,26 @@ def _bounds_of_cidr(request: CreateRange, cidr: str) -> tuple[Bounds, ...]:
         raise InvalidRequest.of_field("networkCidr", "no address is left beside the gateway")
     address = type(network.network_address)
     return tuple(
-        Bounds(request.type, address(low), address(high), network.prefixlen, gateway) for low, high in usable.parts
+        Bounds(request.type, address(low), address(high), network.prefixlen, gateway, mode)
+        for low, high in usable.parts
     )
+
+
+def _address_mode(request: CreateRange, version: int, prefix_length: int, length_field: str) -> AddressMode | None:
+    """The mode that is asked for; where guests make their addresses, a /64 is wanted (RFC 4862 §5.5.3 with RFC 4291
+    §2.5.1). Nobody makes an address of a pool: those are given out one by one."""
+    if version == 4:
+        if request.address_mode is not None:
+            raise InvalidRequest.of_field("addressMode", "only IPv6 has address modes")
+        return None
+    mode = request.address_mode or "stateful"
+    if mode == "stateful":
+        return mode
+    if request.type == "addressPool":
+        raise InvalidRequest.of_field("addressMode", "an address pool is stateful")
+    if prefix_length != SLAAC_PREFIX_LENGTH:
+        raise InvalidRequest.of_field(length_field, f"{mode} wants a /{SLAAC_PREFIX_LENGTH}, not a /{prefix_length}")
+    return mode
 
 
 def _parse_cidr(cidr: str) -> Network:

@@ -5,30 +5,47 @@ Reading verbs stand in `Store`. All that changes an L3 network stands in `Locked
 Whoever locks several scopes does it in ascending order of their uuid: no deadlocks.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from viaduct_common.messages.base import WireModel
-from viaduct_common.messages.ipam import QueryIps, QueryRanges, QueryReservations
+from viaduct_common.messages.ipam import (
+    CreateReservation,
+    QueryIps,
+    QueryRanges,
+    QueryReservations,
+    QueryScopes,
+    RegisterScope,
+)
+from viaduct_ipam.model.asks import Ask
 from viaduct_ipam.model.capacity import Usage
 from viaduct_ipam.model.ranges import Address, Bounds, Range
 from viaduct_ipam.model.reservations import Reservation
+from viaduct_ipam.model.state import ScopeState
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """An L3 network; `last_given` is what next fit gave last, by IP version."""
+    """An L3 network.
+
+    `last_given` is what next fit gave last, `fill_levels` the level (0, 80, 95 or 100 %) last announced, both by IP
+    version. Every change below it raises `revision`; one of ranges, reservations or settings `layout_revision` as well.
+    """
 
     l3_network_uuid: UUID
     l2_network_uuid: UUID
     zone_uuid: UUID
     strategy: str
+    cooling_seconds: int
     last_given: Mapping[int, Address]
+    fill_levels: Mapping[int, int]
+    revision: int
+    layout_revision: int
     created_at: datetime
 
 
@@ -38,27 +55,9 @@ class UsedIp:
     ip: Address
     range: Range
     owner: str | None
+    mac: str | None
     allocated_at: datetime
-
-
-@dataclass(frozen=True)
-class Pick:
-    """An address chosen to be given out, and the range that it is of."""
-
-    range: Range
-    ip: Address
-
-
-@dataclass(frozen=True)
-class Room:
-    """A window of a range, from its first block that has room (`first`, both ends inclusive).
-
-    `used_by_block` has the used addresses as masks (see `model.blocks`); a block that it has not is unused.
-    """
-
-    first: int
-    last: int
-    used_by_block: Mapping[int, int]
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -74,22 +73,6 @@ class LockedScope(Protocol):
 
     scope: Scope
 
-    async def take(self, picks: Sequence[Pick], owner: str | None) -> list[UsedIp]:
-        """Mark addresses, which must be free, as used; the answer is in the same order.
-
-        Raises:
-            IpInUse: one is not free after all; the transaction is lost.
-        """
-        ...
-
-    async def remember_given(self, last: Pick) -> None:
-        """Note what next fit gave last."""
-        ...
-
-    async def give_back(self, *, uuids: Collection[UUID] = (), ips: Collection[Address] = ()) -> list[UsedIp]:
-        """Free what is used of these, and return it."""
-        ...
-
     async def add_ranges(self, bounds: Sequence[Bounds], name: str | None) -> list[Range]:
         """Raises:
         IpRangeConflict: one overlaps a range on the same L2 network; the transaction is lost.
@@ -97,14 +80,18 @@ class LockedScope(Protocol):
         ...
 
     async def remove_range(self, range_uuid: UUID) -> None:
-        """Remove a range that has no used address."""
+        """Remove a range that has no used address; what of it is cooling is forgotten."""
         ...
 
-    async def add_reservation(self, first: Address, last: Address, reason: str | None) -> Reservation: ...
+    async def add_reservation(self, request: CreateReservation) -> Reservation: ...
 
     async def remove_reservation(self, uuid: UUID) -> Reservation | None: ...
 
     async def set_strategy(self, strategy: str) -> None: ...
+
+    async def set_cooling(self, seconds: int) -> None:
+        """From now on; what is cooling already does so no longer than `seconds` from now."""
+        ...
 
     async def remove(self) -> None:
         """Remove the scope, its ranges and reservations; none of its addresses may be used."""
@@ -112,7 +99,7 @@ class LockedScope(Protocol):
 
 
 class Store(Protocol):
-    async def add_scope(self, l3_network_uuid: UUID, l2_network_uuid: UUID, zone_uuid: UUID, strategy: str) -> bool:
+    async def add_scope(self, request: RegisterScope) -> bool:
         """False: there is one of that L3 network already, and nothing was changed."""
         ...
 
@@ -126,13 +113,31 @@ class Store(Protocol):
 
     async def reservations_of(self, l3_network_uuid: UUID) -> Sequence[Reservation]: ...
 
+    async def reservations_over(self, l3_network_uuid: UUID, first: Address, last: Address) -> Sequence[Reservation]:
+        """Those that hold an address from `first` to `last`, both inclusive."""
+        ...
+
     async def find_range(self, uuid: UUID) -> Range | None: ...
 
     async def find_reservation(self, uuid: UUID) -> Reservation | None: ...
 
     async def find_used(self, uuid: UUID) -> UsedIp | None: ...
 
-    async def used_among(self, l3_network_uuid: UUID, ips: Collection[Address]) -> set[Address]: ...
+    async def taken_as(self, l3_network_uuid: UUID, ip: Address) -> Literal["USED", "COOLING"] | None: ...
+
+    async def release(self, uuids: Sequence[UUID]) -> list[UsedIp]:
+        """Free allocations of any scopes, and return what was freed in the order in which it was named."""
+        ...
+
+    async def renew(self, uuids: Collection[UUID], ttl_seconds: int | None) -> Sequence[UsedIp]:
+        """Those that last, with their new end."""
+        ...
+
+    async def state_of(self, l3_network_uuid: UUID) -> ScopeState | None:
+        """The scope as plans see it."""
+        ...
+
+    async def learn(self, state: ScopeState, asks: Iterable[Ask]) -> None: ...
 
     async def scopes_of_used(self, uuids: Collection[UUID]) -> list[UUID]:
         """The L3 networks that these allocations are of, ascending."""
@@ -140,13 +145,6 @@ class Store(Protocol):
 
     async def overlapping(self, l2_network_uuid: UUID, bounds: Sequence[Bounds]) -> UUID | None:
         """A range on the L2 network that one of `bounds` overlaps; until the transaction ends nobody else adds one."""
-        ...
-
-    async def room(self, searched: Range, first: int, last: int, blocks: int) -> Room | None:
-        """A window of up to `blocks` blocks from the first one that has room and holds an address >= `first`.
-
-        None if there is no room from `first` to `last`.
-        """
         ...
 
     async def usages_of_l3(self, uuids: Collection[UUID]) -> Sequence[Usage]: ...
@@ -160,6 +158,8 @@ class Store(Protocol):
         ...
 
     async def known_scopes(self, l3_network_uuids: Collection[UUID]) -> set[UUID]: ...
+
+    async def list_scopes(self, query: QueryScopes) -> Listed[Scope]: ...
 
     async def list_ranges(self, query: QueryRanges) -> Listed[Range]: ...
 

@@ -27,8 +27,8 @@ async def pool(postgres: Postgres) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 async def ipam(pool: Pool) -> AsyncIterator[Ipam]:
-    harness = Ipam(pool)
-    yield harness
+    async with Ipam(pool) as harness:
+        yield harness
     assert await harness.audit() == [], "bitmaps, rows and counters must tell the same"
 
 

@@ -1,9 +1,11 @@
 """The whole of IPAM but the bus: requests go through the executor, as they do in the service."""
 
+import asyncio
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
 from viaduct_common.bus import RequestContext
@@ -21,23 +23,33 @@ from viaduct_common.messages.ipam import (
     ReservationInventory,
     UsedIpInventory,
 )
-from viaduct_common.postgres.idempotency import IdempotentExecutor
 from viaduct_common.postgres.pool import Pool
-from viaduct_ipam.main import build_handlers
+from viaduct_ipam.main import build_engine
 from viaduct_ipam.store.audit import Finding, audit
 
 V = TypeVar("V")
 
 
 class Ipam:
-    def __init__(self, pool: Pool, seed: int = 1) -> None:
+    """Async context manager around what one process does."""
+
+    def __init__(self, pool: Pool, seed: int = 1, pause_seconds: float = 0.0) -> None:
         self.pool = pool
-        self._executor = IdempotentExecutor(pool, build_handlers(random.Random(seed)))
+        self._engine = build_engine(pool, random.Random(seed), pause_seconds=pause_seconds)
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self._engine.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._running.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._running
 
     async def answer(self, request: Request[Any], message_id: UUID | None = None) -> bytes:
         """The reply's JSON."""
         context = RequestContext("tester", message_id or uuid4(), None, None, time.monotonic() + 60)
-        reply = await self._executor.execute(request, context)
+        reply = await self._engine.execute(request, context)
         assert isinstance(reply, bytes)
         return reply
 

@@ -192,13 +192,14 @@ async def test_no_program_tells_ipam_from_its_model(
     pool: Pool, start: list[tuple[Any, ...]], steps: list[tuple[Any, ...]]
 ) -> None:
     """Two L3 networks on one L2 network: every answer, the capacity, the free list and the bitmaps agree."""
-    ipam, l2 = Ipam(pool), uuid4()
-    program = Program(ipam, [await ipam.network(l2=l2), await ipam.network(l2=l2)])
+    async with Ipam(pool) as ipam:
+        l2 = uuid4()
+        program = Program(ipam, [await ipam.network(l2=l2), await ipam.network(l2=l2)])
 
-    for name, *arguments in start + steps:
-        run: Callable[..., Any] = getattr(program, name)
-        await run(*arguments)
-        await program.compare()
+        for name, *arguments in start + steps:
+            run: Callable[..., Any] = getattr(program, name)
+            await run(*arguments)
+            await program.compare()
 
-    own = {uuid for one in program.model for uuid in one.bounds}
-    assert [finding for finding in await ipam.audit() if finding.range_uuid in own] == []
+        own = {uuid for one in program.model for uuid in one.bounds}
+        assert [finding for finding in await ipam.audit() if finding.range_uuid in own] == []

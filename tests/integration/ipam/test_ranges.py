@@ -1,11 +1,17 @@
-"""`scope.*`, `range.*` and `reservation.*` on a real database."""
+"""`range.*` on a real database."""
 
+import asyncio
+import ipaddress
+from collections import Counter
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from integration.ipam.harness import Ipam, Network
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
+from integration.ipam.harness import Ipam, Network, revisions
 
-from viaduct_common.errors import Conflict, Exhausted, InUse, InvalidRequest, IpRangeConflict, NotFound
+from viaduct_common.errors import Exhausted, InUse, InvalidRequest, IpRangeConflict, NotFound
 from viaduct_common.messages.ipam import (
     CreateRange,
     CreateReservation,
@@ -14,44 +20,10 @@ from viaduct_common.messages.ipam import (
     DeleteScope,
     GetRange,
     QueryRanges,
-    QueryReservations,
     RangeFilters,
     RegisterScope,
-    ReservationFilters,
 )
-
-
-async def test_registration_is_idempotent(ipam: Ipam) -> None:
-    """The same again gives the same scope; another L2 network or zone is a conflict; a named strategy is taken over."""
-    first = RegisterScope(l3_network_uuid=uuid4(), l2_network_uuid=uuid4(), zone_uuid=uuid4(), strategy="random")
-    scope = await ipam(first)
-
-    assert await ipam(first) == scope
-    unnamed = RegisterScope.model_validate(first.model_dump(exclude={"strategy"}))
-    assert (await ipam(unnamed)).strategy == "random"
-    assert (await ipam(first.model_copy(update={"strategy": "nextFit"}))).strategy == "nextFit"
-    for field in ("l2_network_uuid", "zone_uuid"):
-        with pytest.raises(Conflict):
-            await ipam(first.model_copy(update={field: uuid4()}))
-
-
-async def test_scope_with_used_addresses_stays(ipam: Ipam, network: Network) -> None:
-    """It goes with its ranges and reservations once nothing of it is used; a second delete is no error."""
-    [stored] = await network.range(network_cidr="10.0.0.0/29")
-    await network.reserve("10.0.0.5", "10.0.0.6")
-    [ip] = await network.ips()
-
-    with pytest.raises(InUse) as refused:
-        await ipam(DeleteScope(l3_network_uuid=network.l3))
-    assert refused.value.details["used"] == 1
-
-    await network.release(ip)
-    gone = await ipam(DeleteScope(l3_network_uuid=network.l3))
-    assert gone is not None
-    assert gone.l3_network_uuid == network.l3
-    assert await ipam(DeleteScope(l3_network_uuid=network.l3)) is None
-    with pytest.raises(NotFound):
-        await ipam(GetRange(uuid=stored.uuid))
+from viaduct_common.postgres.pool import Pool
 
 
 async def test_cidr_is_split_around_its_gateway(ipam: Ipam, network: Network) -> None:
@@ -173,25 +145,6 @@ async def test_next_fit_survives_the_range_it_was_in(ipam: Ipam) -> None:
     assert await network.ips(count=2) == ["10.0.0.5", "10.0.0.6"]
 
 
-async def test_reservation_may_come_before_its_range(ipam: Ipam, network: Network) -> None:
-    """So no address slips out between the two."""
-    reservation = await network.reserve("10.0.0.2", "10.0.0.5")
-    await network.range(network_cidr="10.0.0.0/29")
-
-    assert await network.ips() == ["10.0.0.6"]
-    page = await ipam(QueryReservations(filters=ReservationFilters(l3_network_uuid=network.l3)))
-    assert page.items == [reservation]
-
-
-@pytest.mark.parametrize(("start", "end"), [("10.0.0.5", "10.0.0.4"), ("10.0.0.5", "2001:db8::1")])
-async def test_reservation_with_ends_that_do_not_match_is_refused(network: Network, start: str, end: str) -> None:
-    """Start <= end, one IP version."""
-    with pytest.raises(InvalidRequest) as refused:
-        await network.reserve(start, end)
-
-    assert refused.value.details["field"] == "endIp"
-
-
 async def test_nothing_is_made_in_an_unknown_network(ipam: Ipam) -> None:
     """Ranges and reservations want a registered L3 network."""
     body = {"l3_network_uuid": uuid4(), "start_ip": "10.0.0.1", "end_ip": "10.0.0.2"}
@@ -218,3 +171,228 @@ async def test_changes_are_announced_with_their_commit(ipam: Ipam, network: Netw
     assert [row["type"] for row in rows] == ["range.created", "range.created", "range.deleted", "scope.deleted"]
     assert str(high.uuid) in rows[1]["body"]
     assert {row["exchange"] for row in rows} == {"viaduct.events"}
+
+
+async def test_one_l3_network_is_dual_stack(ipam: Ipam, network: Network) -> None:
+    """Ranges of both IP versions stand side by side; each version has rules of its own."""
+    [four] = await network.range(network_cidr="10.0.0.0/24")
+    [six] = await network.range(network_cidr="2001:db8::/64")
+
+    assert (four.ip_version, four.address_mode, str(four.netmask)) == (4, None, "255.255.255.0")
+    assert (six.ip_version, six.address_mode, str(six.netmask)) == (6, "stateful", "ffff:ffff:ffff:ffff::")
+    assert await ipam(GetRange(uuid=six.uuid)) == six
+    assert await network.ips(ip_version=6) == ["2001:db8::2"]
+    assert await network.ips() == ["10.0.0.2"]
+
+
+@pytest.mark.parametrize("mode", ["slaac", "statelessDhcp"])
+async def test_addresses_that_guests_make_want_a_whole_64(ipam: Ipam, network: Network, mode: Any) -> None:
+    """The mode is kept; other modes, other prefixes and IPv4 are refused with their field."""
+    for fields, culprit in (
+        ({"network_cidr": "10.0.0.0/24"}, "addressMode"),
+        ({"network_cidr": "2001:db8::/63"}, "networkCidr"),
+        ({"start_ip": "2001:db8::1", "end_ip": "2001:db8::ff", "prefix_length": 64}, "endIp"),
+        ({"network_cidr": "2001:db8::/64", "type": "addressPool"}, "addressMode"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            await network.range(**fields, address_mode=mode)
+        assert refused.value.details["field"] == culprit
+    low, high = await network.range(network_cidr="2001:db8::/64", gateway="2001:db8::aa", address_mode=mode)
+
+    assert (low.address_mode, high.address_mode) == (mode, mode)
+    page = await ipam(QueryRanges(filters=RangeFilters(l3_network_uuid=network.l3)))
+    assert page.items == [low, high]
+    await ipam(DeleteRange(uuid=high.uuid))
+    bounds = {"start_ip": high.start_ip, "end_ip": high.end_ip, "prefix_length": 64}
+    with pytest.raises(InvalidRequest) as refused:
+        await network.range(**bounds)
+    assert refused.value.details["field"] == "addressMode"
+    assert await network.range(**bounds, address_mode=mode)
+
+
+@pytest.mark.parametrize(
+    ("fields", "given"),
+    [
+        ({"network_cidr": "10.0.0.4/31"}, ["10.0.0.5"]),
+        ({"network_cidr": "10.0.0.4/32", "type": "addressPool"}, ["10.0.0.4"]),
+        ({"start_ip": "10.0.0.4", "end_ip": "10.0.0.5", "prefix_length": 31}, ["10.0.0.4", "10.0.0.5"]),
+        ({"start_ip": "10.0.0.4", "end_ip": "10.0.0.4", "netmask": "255.255.255.255"}, ["10.0.0.4"]),
+        ({"network_cidr": "2001:db8::4/127"}, ["2001:db8::5"]),
+        ({"network_cidr": "2001:db8::4/128", "type": "addressPool"}, ["2001:db8::4"]),
+        ({"start_ip": "2001:db8::4", "end_ip": "2001:db8::5", "prefix_length": 127}, ["2001:db8::4", "2001:db8::5"]),
+        ({"start_ip": "2001:db8::", "end_ip": "2001:db8::", "prefix_length": 128}, ["2001:db8::"]),
+    ],
+)
+async def test_smallest_ranges_hand_out_all_they_have(
+    network: Network, fields: dict[str, Any], given: list[str]
+) -> None:
+    """/31, /32, /127 and /128 have no edges; by CIDR a normal range still needs a gateway."""
+    await network.range(**fields)
+
+    assert (await network.capacity()).total == len(given)
+    assert await network.ips(count=len(given)) == given
+    with pytest.raises(Exhausted):
+        await network.ips()
+
+
+async def test_last_normal_range_stays_while_there_is_an_address_pool(ipam: Ipam, network: Network) -> None:
+    """Of its IP version; the pools in the way are named. A pool may come first, and all go with their network."""
+    [pool] = await network.range(network_cidr="10.9.0.0/24", type="addressPool")
+    low, high = await network.range(network_cidr="10.0.0.0/24", gateway="10.0.0.9")
+    [six] = await network.range(network_cidr="2001:db8::/64")
+
+    assert await ipam(DeleteRange(uuid=six.uuid))
+    assert await ipam(DeleteRange(uuid=high.uuid))
+    with pytest.raises(InUse) as refused:
+        await ipam(DeleteRange(uuid=low.uuid))
+    assert refused.value.details == {"rangeUuid": str(low.uuid), "addressPoolUuids": [str(pool.uuid)]}
+
+    assert await ipam(DeleteRange(uuid=pool.uuid))
+    assert await ipam(DeleteRange(uuid=low.uuid))
+    await network.range(network_cidr="10.9.0.0/24", type="addressPool")
+    assert await ipam(DeleteScope(l3_network_uuid=network.l3))
+
+
+async def test_range_goes_with_what_is_cooling_in_it(ipam: Ipam) -> None:
+    """What cools is nobody's; its range may go, and its bounds are free again."""
+    network = await ipam.network(cooling_seconds=3600)
+    [stored] = await network.range(network_cidr="10.0.0.0/24")
+    await network.release(*await network.ips(count=3))
+    assert (await network.capacity()).cooling == 3
+
+    assert await ipam(DeleteRange(uuid=stored.uuid)) == stored
+    await network.range(network_cidr="10.0.0.0/24")
+    assert (await network.capacity()).cooling == 0
+    assert await network.ips() == ["10.0.0.2"]
+
+
+async def test_every_change_of_ranges_raises_the_revisions(ipam: Ipam, network: Network) -> None:
+    """So whoever has read the scope before reads it again; a refusal raises nothing."""
+    before = await revisions(network)
+    [stored] = await network.range(network_cidr="10.0.0.0/24")
+    added = await revisions(network)
+    with pytest.raises(IpRangeConflict):
+        await network.range(network_cidr="10.0.0.0/24")
+    assert await revisions(network) == added
+    await ipam(DeleteRange(uuid=stored.uuid))
+    removed = await revisions(network)
+
+    for older, newer in ((before, added), (added, removed)):
+        assert newer[0] > older[0]
+        assert newer[1] > older[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_losers_of_a_race_are_told_who_won(ipam: Ipam, seed: int) -> None:
+    """Ranges are added to an L2 network one at a time. Else the losers would wait for each other in the exclusion
+    constraint, until Postgres ends one of them, and could not be told which range is in their way."""
+    l2 = uuid4()
+    networks = [await ipam.network(l2=l2) for _ in range(10)]
+    cidrs = ["10.0.0.0/24", "10.0.0.0/25", "10.0.0.128/25"]
+
+    answers = await asyncio.gather(
+        *(one.range(network_cidr=cidrs[(index + seed) % 3]) for index, one in enumerate(networks)),
+        return_exceptions=True,
+    )
+
+    made = {str(one.uuid) for answer in answers if isinstance(answer, list) for one in answer}
+    refused = [answer for answer in answers if isinstance(answer, BaseException)]
+    assert {type(one) for one in refused} == {IpRangeConflict}
+    assert {one.details.get("rangeUuid") for one in refused if isinstance(one, IpRangeConflict)} <= made
+    assert len(made) in {1, 2}
+
+
+# Addresses are numbers in 10.0.0.0/27 from here on.
+SPACE = ipaddress.ip_network("10.0.0.0/27")
+numbers = st.integers(0, 31)
+creates = st.fixed_dictionaries(
+    {
+        "network": st.integers(0, 1),
+        "first": numbers,
+        "size": st.integers(0, 7),
+        "prefix_length": st.sampled_from([27, 27, 27, 28]),
+        "gateway": st.sampled_from([None, 1, 1, 17]),
+        "type": st.sampled_from(["normal", "normal", "addressPool"]),
+    }
+)
+
+
+class Ledger:
+    """Ranges as sets of addresses, and which of a request's fields are at fault beside them."""
+
+    def __init__(self) -> None:
+        self.bounds: list[set[int]] = []  # of both networks
+        self.normal: dict[int, tuple[Any, int | None]] = {}  # by network: subnet and gateway
+        self.given: list[tuple[int, set[int], int | None]] = []  # network, what is handed out, gateway
+
+    def judge(self, ask: dict[str, Any]) -> tuple[str, set[str]] | None:
+        members = set(range(ask["first"], min(31, ask["first"] + ask["size"]) + 1))
+        subnet = ipaddress.ip_network((SPACE[ask["first"]], ask["prefix_length"]), strict=False)
+        inside = {int(ip) - int(SPACE[0]) for ip in subnet}
+        edges = {min(inside), max(inside)}
+        gateway = ask["gateway"]
+        if not members <= inside:
+            return "INVALID_REQUEST", {"endIp"}
+        if gateway is not None and gateway not in inside - edges:
+            return "INVALID_REQUEST", {"gateway"}
+        if not members - edges - {gateway}:
+            return "INVALID_REQUEST", {"startIp"}
+        if any(members & other for other in self.bounds):
+            return "IP_RANGE_CONFLICT", set()
+        fields = set()
+        shared = self.normal.get(ask["network"]) if ask["type"] == "normal" else None
+        if shared:
+            gateway = shared[1] if gateway is None else gateway
+            if subnet != shared[0]:
+                fields |= {"startIp", "prefixLength"}
+            if gateway != shared[1]:
+                fields.add("gateway")
+        given = members - edges - {gateway}
+        for network, others, their_gateway in self.given:
+            if network == ask["network"]:
+                fields |= {"gateway"} if gateway in others else set()
+                fields |= {"startIp"} if their_gateway in given else set()
+        if fields or not given:
+            return "INVALID_REQUEST", fields or {"startIp"}
+        self.bounds.append(members)
+        self.given.append((ask["network"], given, gateway))
+        if ask["type"] == "normal":
+            self.normal.setdefault(ask["network"], (subnet, gateway))
+        return None
+
+
+# Not shrunk: a program of ten steps is soon read.
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(asks=st.lists(creates, min_size=4, max_size=10))
+async def test_ranges_are_judged_as_by_a_look_at_every_address(pool: Pool, asks: list[dict[str, Any]]) -> None:
+    """Two L3 networks on one L2 network: what is refused and why, and what the rest hands out in all."""
+    ipam, l2, ledger = Ipam(pool), uuid4(), Ledger()
+    networks = [await ipam.network(l2=l2), await ipam.network(l2=l2)]
+
+    for ask in asks:
+        verdict = ledger.judge(ask)
+        request = networks[ask["network"]].range(
+            start_ip=SPACE[ask["first"]],
+            end_ip=SPACE[min(31, ask["first"] + ask["size"])],
+            prefix_length=ask["prefix_length"],
+            gateway=None if ask["gateway"] is None else SPACE[ask["gateway"]],
+            type=ask["type"],
+        )
+        event("made" if verdict is None else verdict[0])
+        if verdict is None:
+            assert len(await request) == 1
+        else:
+            error = IpRangeConflict if verdict[0] == "IP_RANGE_CONFLICT" else InvalidRequest
+            with pytest.raises(error) as refused:
+                await request
+            assert not verdict[1] or refused.value.details["field"] in verdict[1]
+
+    given = Counter({network: 0 for network in range(2)})
+    for network, members, _ in ledger.given:
+        given[network] += len(members)
+    assert [(await network.capacity()).total for network in networks] == [given[0], given[1]]

@@ -1,0 +1,43 @@
+"""One request on its way through the engine."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from viaduct_common.bus import RequestContext
+from viaduct_common.messages.ipam import AllocateIp, ReleaseIp
+
+Key = tuple[str, UUID]
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """`answer` gets the reply's JSON once it is committed, or the error why there is none."""
+
+    l3_network_uuid: UUID
+    request: AllocateIp | ReleaseIp
+    context: RequestContext
+    answer: asyncio.Future[bytes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def key(self) -> Key:
+        return self.context.sender, self.context.message_id
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits for it: work past its deadline is not begun."""
+        return not self.answer.done()
+
+    def finish(self, answer: bytes) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+def allocations(works: Iterable[Work]) -> list[AllocateIp]:
+    """The requests of those that allocate."""
+    return [work.request for work in works if isinstance(work.request, AllocateIp)]

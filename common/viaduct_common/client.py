@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from viaduct_common.bus import Bus
 from viaduct_common.errors import InvalidRequest
-from viaduct_common.messages import cluster, host, ipam, l2, l3, operation, realization, zone
+from viaduct_common.messages import cluster, host, ipam, l2, l3, operation, owner, realization, zone
 from viaduct_common.messages.base import Page, Request
 from viaduct_common.messages.batch import Batch
 
@@ -50,10 +50,12 @@ class ViaductClient:
         self.l3 = L3Networks(self)
         self.operation = Operations(self)
         self.realization = Realizations(self)
+        self.owner = Owners(self)
         self.scope = Scopes(self)
         self.range = Ranges(self)
         self.reservation = Reservations(self)
         self.ip = Ips(self)
+        self.import_ = Imports(self)
 
     async def __aenter__(self) -> Self:
         await self._bus.__aenter__()
@@ -69,15 +71,21 @@ class ViaductClient:
     ) -> None:
         await self._bus.__aexit__(kind, error, trace)
 
-    async def call(self, request: Request[V], *, message_id: UUID | None = None) -> V:
+    async def call(
+        self, request: Request[V], *, message_id: UUID | None = None, timeout_seconds: float | None = None
+    ) -> V:
         """Send any request of the contract.
+
+        Args:
+            timeout_seconds: how long to wait for the reply, where that is not as long as for every call.
 
         Raises:
             ViaductError: the service refused, or DeadlineExceeded: no reply.
         """
         own = getattr(request, "timeout_seconds", None)
         # The operation's own deadline ends first, so that the caller hears of it instead of giving up before.
-        timeout_seconds = self._timeout_seconds if own is None else own * 2 + 10
+        if timeout_seconds is None:
+            timeout_seconds = self._timeout_seconds if own is None else own * 2 + 10
         return await self._bus.call(request, timeout_seconds=timeout_seconds, message_id=message_id)
 
     async def batch(self, request: Batch) -> list[dict[str, Any]]:
@@ -91,14 +99,16 @@ class _Family:
     def __init__(self, client: ViaductClient) -> None:
         self._client = client
 
-    async def _send(self, request_type: type[Request[V]], fields: dict[str, Any]) -> V:
+    async def _send(
+        self, request_type: type[Request[V]], fields: dict[str, Any], *, timeout_seconds: float | None = None
+    ) -> V:
         message_id = fields.pop("message_id", None)
         try:
             request = request_type(**fields)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise InvalidRequest.of_field(".".join(map(str, first["loc"])), first["msg"]) from error
-        return await self._client.call(request, message_id=message_id)
+        return await self._client.call(request, message_id=message_id, timeout_seconds=timeout_seconds)
 
 
 class Zones(_Family):
@@ -217,9 +227,20 @@ class Realizations(_Family):
         return await self._send(realization.QueryRealizations, fields)
 
 
+class Owners(_Family):
+    async def look_up(self, **fields: Any) -> list[str]:
+        return await self._send(owner.LookUpOwners, fields)
+
+
 class Scopes(_Family):
     async def register(self, **fields: Any) -> ipam.ScopeInventory:
         return await self._send(ipam.RegisterScope, fields)
+
+    async def get(self, **fields: Any) -> ipam.ScopeInventory:
+        return await self._send(ipam.GetScope, fields)
+
+    async def query(self, **fields: Any) -> Page[ipam.ScopeInventory]:
+        return await self._send(ipam.QueryScopes, fields)
 
     async def delete(self, **fields: Any) -> ipam.ScopeInventory | None:
         return await self._send(ipam.DeleteScope, fields)
@@ -257,6 +278,9 @@ class Ips(_Family):
     async def release(self, **fields: Any) -> list[ipam.UsedIpInventory]:
         return await self._send(ipam.ReleaseIp, fields)
 
+    async def renew(self, **fields: Any) -> list[ipam.UsedIpInventory]:
+        return await self._send(ipam.RenewIps, fields)
+
     async def get(self, **fields: Any) -> ipam.UsedIpInventory:
         return await self._send(ipam.GetIp, fields)
 
@@ -271,3 +295,30 @@ class Ips(_Family):
 
     async def free(self, **fields: Any) -> list[Any]:
         return await self._send(ipam.GetFreeIps, fields)
+
+    async def history(self, **fields: Any) -> Page[ipam.IpHolding]:
+        return await self._send(ipam.QueryHistory, fields)
+
+    async def audit(self, **fields: Any) -> ipam.IpAudit:
+        return await self._send(ipam.AuditIps, fields)
+
+    async def reclaim(self, **fields: Any) -> list[ipam.UsedIpInventory]:
+        return await self._send(ipam.ReclaimIps, fields)
+
+
+class Imports(_Family):
+    async def create(self, **fields: Any) -> ipam.ImportInventory:
+        return await self._send(ipam.CreateImport, fields)
+
+    async def add(self, **fields: Any) -> ipam.ImportAdded:
+        return await self._send(ipam.AddToImport, fields)
+
+    async def apply(self, *, timeout_seconds: float | None = None, **fields: Any) -> ipam.ImportResult:
+        """Give a million rows minutes: `timeout_seconds` is how long the reply is waited for, and the work may take."""
+        return await self._send(ipam.ApplyImport, fields, timeout_seconds=timeout_seconds)
+
+    async def problems(self, **fields: Any) -> Page[ipam.ImportProblem]:
+        return await self._send(ipam.GetImportProblems, fields)
+
+    async def delete(self, *, timeout_seconds: float | None = None, **fields: Any) -> ipam.ImportInventory | None:
+        return await self._send(ipam.DeleteImport, fields, timeout_seconds=timeout_seconds)

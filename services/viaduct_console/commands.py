@@ -1,21 +1,21 @@
 """The commands of `viaduct`: each asks through the client, and prints a table or JSON."""
 
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from cyclopts import App, Parameter
-from pydantic_core import to_jsonable_python
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from viaduct_console import tables
 from viaduct_console.catalogue import entries, fields_of, find_request_type, parse_request, summary_of
 from viaduct_console.connect import connected
+from viaduct_console.ipam import build_ipam_app
+from viaduct_console.options import HERE, Broker, Output, print_json
 from viaduct_console.overview import look
 
 HELP = """\
@@ -25,38 +25,15 @@ Every command that asks needs the broker: `--url`, or the environment variable V
 """
 PIPED_WIDTH = 160  # columns of a table that no terminal cuts
 
-Output = Annotated[
-    Literal["table", "json"],
-    Parameter(name=["--output", "-o"], help="`table` for people, `json` for programs.", show_choices=False),
-]
 
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Broker:
-    """Where the control plane is."""
-
-    url: Annotated[
-        str | None,
-        Parameter(
-            env_var="VIADUCT_AMQP_URL",
-            show_default=False,
-            help="The broker, amqp://user:password@host:5672/viaduct; better in the environment than in sight.",
-        ),
-    ] = None
-    timeout: Annotated[float, Parameter(help="Seconds to wait for a reply.")] = 30.0
-
-
-HERE = Broker()
-
-
-def build_app(console: Console) -> App:
-    """Return the command line; `console` is where results go."""
+def build_app(console: Console, notes: Console) -> App:
+    """Return the command line; `console` is where results go, `notes` what is not one: progress."""
     app = App(name="viaduct", help=HELP, help_format="markdown", console=console, version_flags=[])
+    app.command(build_ipam_app(console, notes))
 
     def show(view: RenderableType, value: Any, output: Output) -> None:
         if output == "json":
-            _print_json(console, value)
+            print_json(console, value)
         else:
             console.print(view)
 
@@ -88,7 +65,7 @@ def build_app(console: Console) -> App:
         message = parse_request(type_, sys.stdin.read() if body == "-" else body)
         async with connected(broker.url, timeout_seconds=broker.timeout) as net:
             value = await net.call(message, message_id=message_id)
-        _print_json(console, value)
+        print_json(console, value)
 
     @app.command
     def types(
@@ -127,14 +104,7 @@ def build_app(console: Console) -> App:
     return app
 
 
-def run_app(app: App, arguments: Sequence[str]) -> None:
-    """Run one command line; leaves by SystemExit if it cannot be understood."""
-    app(list(arguments), result_action="return_value")
-
-
-def _print_json(console: Console, value: Any) -> None:
-    text = json.dumps(to_jsonable_python(value, by_alias=True), indent=2, ensure_ascii=False)
-    if console.is_terminal:
-        console.print_json(text)
-    else:
-        console.file.write(text + "\n")  # unwrapped, for whatever reads it
+def run_app(app: App, arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status; leaves by SystemExit if it cannot be understood."""
+    status = app(list(arguments), result_action="return_value")
+    return status if isinstance(status, int) else 0

@@ -9,23 +9,23 @@ from rich.console import Console
 from viaduct_common.errors import ViaductError
 from viaduct_console.commands import PIPED_WIDTH, build_app, run_app
 from viaduct_console.connect import NoBroker
+from viaduct_console.rowfile import BadFile
 from viaduct_console.tables import error_text
 
 
 def run(arguments: Sequence[str], out: Console, err: Console) -> int:
     """Run one command line and return its exit status: 0 good, 1 refused or no broker."""
     try:
-        run_app(build_app(out), arguments)
+        return run_app(build_app(out, err), arguments)
     except ViaductError as error:
         body = error.to_body()
         err.print(error_text(body), soft_wrap=True)
         if body.details:
             err.print_json(json.dumps(body.details, default=str))
         return 1
-    except NoBroker as error:
+    except (NoBroker, BadFile) as error:
         err.print(f"viaduct: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1
-    return 0
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from viaduct_common.messages.base import ErrorBody
 from viaduct_common.messages.host import HostInventory
+from viaduct_common.messages.ipam import ImportProblem, ImportResult
 from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.messages.operation import OperationInventory, OperationStep
 from viaduct_common.messages.realization import RealizationInventory
@@ -138,6 +139,33 @@ def fields_table(fields: Sequence[FieldEntry]) -> RenderableType:
         need = Text("required", style="bold") if field.required else Text(field.default and f"= {field.default}")
         table.add_row(Text(field.name), Text(field.kind), need, Text(field.description))
     return table
+
+
+def import_view(result: ImportResult) -> RenderableType:
+    """What an import did, or all that is wrong with it, line by line."""
+    counts = [_counted(result.ranges, "range"), _counted(result.reservations, "reservation")]
+    rows = f"{', '.join(counts)} and {_counted(result.allocations, 'allocation')}"
+    if result.applied:
+        return Text.assemble(("imported", "green"), f"  {rows}")
+    if not result.problem_count:
+        return Text.assemble(("nothing is wrong", "green"), f"  {rows} would be imported")
+    head = Text.assemble((_counted(result.problem_count, "problem"), "bold red"), "  nothing was imported")
+    if result.problem_count > len(result.problems):
+        head.append(f"; the first {len(result.problems)} are shown (--show)", style="dim")
+    return Group(_problems_table(result.problems), head) if result.problems else head
+
+
+def _problems_table(problems: Iterable[ImportProblem]) -> Table:
+    table = _table("", "line", "column", "code", "what is wrong")
+    for problem in problems:
+        table.add_row(
+            Text(str(problem.line)), Text(problem.field or ""), Text(problem.code, style="red"), Text(problem.message)
+        )
+    return table
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def error_text(error: ErrorBody) -> Text:

@@ -32,5 +32,6 @@ IPAM_REQUESTS: dict[str, RequestType] = _by_type([
     ipam.CreateReservation, ipam.QueryReservations, ipam.DeleteReservation,
     ipam.AllocateIp, ipam.ReleaseIp, ipam.RenewIps, ipam.GetIp, ipam.QueryIps, ipam.CheckIp, ipam.GetIpCapacity,
     ipam.GetFreeIps, ipam.QueryHistory, ipam.AuditIps, ipam.ReclaimIps,
+    ipam.CreateImport, ipam.AddToImport, ipam.ApplyImport, ipam.GetImportProblems, ipam.DeleteImport,
     batch.Batch,
 ])  # fmt: skip

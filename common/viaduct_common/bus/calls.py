@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-
 from viaduct_common import topology
 from viaduct_common.bus.envelope import Outgoing
 from viaduct_common.bus.failures import BusError
@@ -35,15 +33,18 @@ class Calls:
     def __init__(self, publish: Publish, username: str | None) -> None:
         self._publish = publish
         self._username = username
-        self._waiting: dict[str, asyncio.Future[bytes]] = {}
+        # Ended by the reply, or by None: there will be none on this channel, or not in time.
+        self._waiting: dict[str, asyncio.Future[bytes | None]] = {}
 
-    async def attach(self, channel: AbstractChannel) -> None:
-        """Take replies on a new channel; whoever waited for one on the channel before asks again."""
-        replies = await channel.get_queue(REPLY_TO, ensure=False)
-        await replies.consume(self._on_reply, no_ack=True)
+    def ask_again(self) -> None:
+        """Replies come on another channel now: whoever waits for one asks once more."""
         for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(BusError("the connection was lost"))
+            _end(waiting, None)
+
+    def on_reply(self, correlation_id: str, body: bytes) -> None:
+        waiting = self._waiting.get(correlation_id)
+        if waiting is not None:
+            _end(waiting, body)
 
     async def call(self, request: Request[V], timeout_seconds: float, message_id: UUID | None) -> V:
         """See `Bus.call`."""
@@ -64,8 +65,6 @@ class Calls:
         key = str(message_id)
         if key in self._waiting:
             raise ValueError(f"a call with the message id {key} is under way already")
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = answer
         message = Outgoing(
             exchange=topology.REQUESTS,
             routing_key=request.service,
@@ -76,19 +75,23 @@ class Calls:
             user_id=self._username,
             expiration_seconds=seconds,
         )
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes | None] = loop.create_future()
+        self._waiting[key] = answer
+        timer = loop.call_later(seconds, _end, answer, None)
         try:
-            async with asyncio.timeout(seconds):
-                await self._publish(message, seconds)
-                return await answer
-        except (TimeoutError, BusError):
+            await self._publish(message, seconds)
+            return await answer
+        except BusError:
             return None
         finally:
+            timer.cancel()
             del self._waiting[key]
 
-    async def _on_reply(self, message: AbstractIncomingMessage) -> None:
-        waiting = self._waiting.get(message.correlation_id or "")
-        if waiting is not None and not waiting.done():
-            waiting.set_result(message.body)
+
+def _end(waiting: "asyncio.Future[bytes | None]", answer: bytes | None) -> None:
+    if not waiting.done():
+        waiting.set_result(answer)
 
 
 def _value_of(request: Request[V], answer: bytes) -> V:

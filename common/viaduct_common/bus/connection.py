@@ -22,12 +22,14 @@ from aio_pika.abc import AbstractChannel
 from yarl import URL
 
 from viaduct_common import topology
-from viaduct_common.bus.calls import Calls
-from viaduct_common.bus.confirm import confirmed, publish_alone
+from viaduct_common.bus.calls import REPLY_TO, Calls
+from viaduct_common.bus.confirm import publish_alone
 from viaduct_common.bus.consumer import Consumer, Handler
 from viaduct_common.bus.envelope import Outgoing
 from viaduct_common.bus.failures import BusError, PublishFailed, Unroutable
 from viaduct_common.bus.link import AMQP_FAILURES, BROKER_CRASHED, HEARTBEAT_SECONDS, Link, broker_failures
+from viaduct_common.bus.publisher import Publisher
+from viaduct_common.bus.tap import TappedConnection, taken_by_the_inlet
 from viaduct_common.messages.base import Request
 from viaduct_common.telemetry import PUBLISHES
 
@@ -35,6 +37,9 @@ V = TypeVar("V")
 log = structlog.get_logger()
 
 CONFIRM_SECONDS = 10.0
+_CONFIRMED, _RETURNED, _TIMED_OUT, _FAILED = (
+    PUBLISHES.labels(outcome) for outcome in ("confirmed", "returned", "timeout", "failed")
+)
 
 
 class Bus:
@@ -71,7 +76,7 @@ class Bus:
             address, f"{name} (consume)", self._open_consumers, heartbeat_seconds=heartbeat_seconds
         )
         self._declares = declares
-        self._publisher: AbstractChannel | None = None
+        self._publisher: Publisher | None = None
         self._consumers: list[Consumer] = []
         self._calls = Calls(self._publish_within, self.username)
         self._on_connect: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -124,28 +129,31 @@ class Bus:
             Unroutable: `mandatory` was set and no queue takes it.
             PublishFailed: no confirm within the time, or a nack; publish it again with the same id.
         """
-        channel: AbstractChannel | None = None
+        publisher: Publisher | None = None
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
         try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._publish_link.up.wait()
-                channel = self._publisher
-                if channel is None:
-                    raise PublishFailed("the connection went away")
-                await confirmed(channel, message, self.name)
-        except (Unroutable, TimeoutError) as error:
-            PUBLISHES.labels("returned" if isinstance(error, Unroutable) else "timeout").inc()
-            if isinstance(error, Unroutable):
-                raise
+            if not self._publish_link.up.is_set():
+                async with asyncio.timeout_at(deadline):
+                    await self._publish_link.up.wait()
+            publisher = self._publisher
+            if publisher is None:
+                raise PublishFailed("the connection went away")
+            await publisher.publish(message, deadline)
+        except Unroutable as error:
+            _RETURNED.inc()
+            raise Unroutable(f"no queue takes {message.type} for {message.routing_key}") from error
+        except TimeoutError as error:
+            _TIMED_OUT.inc()
             raise PublishFailed(f"no confirm for {message.type} within {timeout_seconds:g} s") from error
         except AMQP_FAILURES as error:
-            PUBLISHES.labels("failed").inc()
+            _FAILED.inc()
             # The next try waits for a fresh connection: without this it would fail at once, again and again. Also after
             # a nack: a channel that was nacked while a quorum queue changed its leader goes on being nacked (seen with
             # RabbitMQ 3.10).
-            if channel is self._publisher:
+            if publisher is self._publisher:
                 self._publish_link.reset(f"a publish failed: {error!r}")
             raise PublishFailed(f"{message.type}: {error!r}") from error
-        PUBLISHES.labels("confirmed").inc()
+        _CONFIRMED.inc()
 
     async def insist(self, message: Outgoing, *, attempts: int = 3) -> None:
         """Publish; when no confirm comes, again, each time on a fresh connection.
@@ -202,14 +210,19 @@ class Bus:
         """
         return await self._calls.call(request, timeout_seconds, message_id)
 
-    async def _open_publisher(self, connection: aio_pika.abc.AbstractConnection) -> None:
+    async def _open_publisher(self, connection: TappedConnection) -> None:
         self._publisher = None
         if self._declares:
             await _declare_shared(connection)
-        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        await self._calls.attach(channel)
-        self._publish_link.watch(channel)
-        self._publisher = channel
+        channel = await connection.channel(publisher_confirms=True)
+        underlay = await channel.get_underlay_channel()
+        frame_max = underlay.connection.connection_tune.frame_max
+        publisher = Publisher(connection.tap, underlay.number, frame_max, self.name, self._calls.on_reply)
+        connection.tap.open(underlay.number, publisher)
+        await underlay.basic_consume(REPLY_TO, taken_by_the_inlet, no_ack=True)
+        self._calls.ask_again()
+        self._publish_link.watch(channel, publisher)
+        self._publisher = publisher
 
     # ---- consuming -------------------------------------------------------------------------------------------
 
@@ -233,7 +246,7 @@ class Bus:
             with suppress(*AMQP_FAILURES):
                 await consumer.close(grace_seconds)
 
-    async def _open_consumers(self, connection: aio_pika.abc.AbstractConnection) -> None:
+    async def _open_consumers(self, connection: TappedConnection) -> None:
         if self._declares:  # a queue that was deleted cancels its consumer, and no publisher notices
             await _declare_shared(connection)
         for consumer in self._consumers:

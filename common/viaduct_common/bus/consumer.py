@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-import aio_pika
+import aiormq.abc
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel
 
 from viaduct_common.bus.envelope import Delivery
 from viaduct_common.bus.failures import GiveBack
 from viaduct_common.bus.link import AMQP_FAILURES, Link, broker_failures
+from viaduct_common.bus.settling import Settlement
+from viaduct_common.bus.tap import TappedConnection, taken_by_the_inlet
 from viaduct_common.bus.trace import current_traceparent, traceparent_of
 
 log = structlog.get_logger()
@@ -27,29 +29,33 @@ class Consumer:
         self._handler = handler
         self._prefetch = prefetch
         self._link = link
-        self._queue: AbstractQueue | None = None
         self._channel: AbstractChannel | None = None
+        self._underlay: aiormq.abc.AbstractChannel | None = None
+        self._settlement: Settlement | None = None
         self._tag: str | None = None
         self._unwatch: Callable[[], None] = lambda: None
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
 
-    async def open(self, connection: aio_pika.abc.AbstractConnection) -> None:
+    async def open(self, connection: TappedConnection) -> None:
         self._channel = await connection.channel(publisher_confirms=False)
         await self._channel.set_qos(prefetch_count=self._prefetch)
         # Passive: a missing queue is an error here, and only its owner may declare it.
-        self._queue = await self._channel.declare_queue(self._queue_name, passive=True)
-        underlay = await self._channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
-        self._tag = await self._queue.consume(self._on_message)
-        self._unwatch = self._link.watch(self._channel)
+        await self._channel.declare_queue(self._queue_name, passive=True)
+        self._underlay = await self._channel.get_underlay_channel()
+        self._underlay.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
+        self._settlement = settlement = Settlement(connection.tap, self._underlay.number, self._on_delivery)
+        connection.tap.open(self._underlay.number, settlement)
+        consuming = await self._underlay.basic_consume(self._queue_name, taken_by_the_inlet)
+        self._tag = consuming.consumer_tag
+        self._unwatch = self._link.watch(self._channel, settlement)
 
     async def close(self, grace_seconds: float) -> None:
         """Take no more, let what runs end, then close the channel: what is not acked goes back to the queue."""
         self._stopping = True
-        if self._queue is not None and self._tag is not None:
+        if self._underlay is not None and self._tag is not None:
             with suppress(TimeoutError, *AMQP_FAILURES), broker_failures():
-                await self._queue.cancel(self._tag, timeout=5)
+                await self._underlay.basic_cancel(self._tag, timeout=5)
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=grace_seconds)
             for task in late:
@@ -57,34 +63,33 @@ class Consumer:
             await asyncio.gather(*late, return_exceptions=True)
         self._unwatch()
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close()  # what is acked goes out before: see Tap
+        if self._settlement is not None:
+            self._settlement.close()
 
     def _on_cancelled_by_broker(self, *_: object) -> None:
         self._link.reset(f"the broker cancelled the consumer of {self._queue_name}")
 
-    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+    def _on_delivery(self, settlement: Settlement, tag: int, delivery: Delivery) -> None:
         if self._stopping:
             return  # not acked: it goes back when the channel closes
-        task = asyncio.create_task(self._handle(message))
+        task = asyncio.create_task(self._handle(settlement, tag, delivery))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _handle(self, message: AbstractIncomingMessage) -> None:
-        delivery = Delivery.of(message)
+    async def _handle(self, settlement: Settlement, tag: int, delivery: Delivery) -> None:
         current_traceparent.set(traceparent_of(delivery.headers))  # this task's own: it ends with the message
+        outcome = settlement.ack
         try:
             await self._handler(delivery)
         except GiveBack as reason:
-            log.info("message_given_back", queue=self._queue_name, type=message.type, reason=str(reason))
-            settle = message.reject(requeue=True)
+            log.info("message_given_back", queue=self._queue_name, type=delivery.type, reason=str(reason))
+            outcome = settlement.give_back
         except Exception:
-            log.exception("handler_failed", queue=self._queue_name, type=message.type, message_id=message.message_id)
-            settle = message.reject(requeue=False)  # the broker dead-letters it
-        else:
-            settle = message.ack()
+            log.exception("handler_failed", queue=self._queue_name, type=delivery.type, message_id=delivery.message_id)
+            outcome = settlement.refuse  # the broker dead-letters it
         try:
-            with broker_failures():
-                await settle
-        except AMQP_FAILURES as error:
-            # The connection is gone, so the broker delivers it again.
-            log.info("settle_failed", queue=self._queue_name, message_id=message.message_id, reason=repr(error))
+            outcome(tag)
+        except ConnectionError as error:
+            # The broker delivers it again.
+            log.info("settle_failed", queue=self._queue_name, message_id=delivery.message_id, reason=repr(error))

@@ -1,6 +1,5 @@
 """AMQP properties as plain values, both ways."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,7 +7,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import aio_pika
-from aio_pika.abc import AbstractIncomingMessage
 
 from viaduct_common import topology
 from viaduct_common.bus.trace import current_traceparent
@@ -67,32 +65,7 @@ class Delivery:
     deadline: float | None
     redelivered: bool
 
-    @classmethod
-    def of(cls, message: AbstractIncomingMessage) -> "Delivery":
-        # The broker drops what expires while it waits in the queue; from here on the clock is ours. Counting from
-        # now and not from the sender's timestamp keeps clock skew out of it.
-        lifetime = _seconds(message.expiration)
-        return cls(
-            body=message.body,
-            type=message.type or "",
-            routing_key=message.routing_key or "",
-            message_id=message.message_id,
-            correlation_id=message.correlation_id,
-            reply_to=message.reply_to,
-            user_id=message.user_id,
-            app_id=message.app_id,
-            headers=dict(message.headers or {}),
-            deadline=None if lifetime is None else time.monotonic() + lifetime,
-            redelivered=bool(message.redelivered),
-        )
-
 
 def _trace() -> dict[str, str]:
     traceparent = current_traceparent.get()
     return {} if traceparent is None else {topology.TRACE_HEADER: traceparent}
-
-
-def _seconds(expiration: Any) -> float | None:
-    if isinstance(expiration, int | float):
-        return float(expiration)
-    return None

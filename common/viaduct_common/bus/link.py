@@ -12,11 +12,10 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
-from viaduct_common.bus.tolerance import read_anything
+from viaduct_common.bus.tap import Inlet, TappedConnection
 from viaduct_common.telemetry import CONNECTED
 
 log = structlog.get_logger()
-read_anything()
 
 # All that aio-pika raises when a broker, a socket or a channel went away under it.
 AMQP_FAILURES = aio_pika.exceptions.CONNECTION_EXCEPTIONS
@@ -53,7 +52,7 @@ def broker_failures() -> Iterator[None]:
         raise ConnectionError("the channel went away without a reason") from error
 
 
-Setup = Callable[[AbstractConnection], Awaitable[None]]
+Setup = Callable[[TappedConnection], Awaitable[None]]
 
 
 class Link:
@@ -70,7 +69,7 @@ class Link:
         self._supervisor: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._stopping = False
-        self.connection: AbstractConnection | None = None
+        self.connection: TappedConnection | None = None
         self.up = asyncio.Event()
         # The broker said no to the credentials or the vhost. It is tried again all the same: they may be made yet.
         self.refused = asyncio.Event()
@@ -99,13 +98,14 @@ class Link:
             self.up.clear()
             self._broken.set_result(reason)
 
-    def watch(self, channel: AbstractChannel) -> Callable[[], None]:
+    def watch(self, channel: AbstractChannel, inlet: Inlet) -> Callable[[], None]:
         """A channel that closes by itself breaks the link: it is easier to begin again than to mend.
 
         Returns what ends the watch, to be called before closing the channel on purpose.
         """
 
         def on_close(_channel: AbstractChannel | None, error: BaseException | None) -> None:
+            inlet.on_lost(error)
             self.reset(f"a channel was closed: {error!r}")
 
         channel.close_callbacks.add(on_close)
@@ -143,9 +143,8 @@ class Link:
         self._broken = asyncio.get_running_loop().create_future()
         async with asyncio.timeout(CONNECT_SECONDS):
             with broker_failures():
-                connection = await aio_pika.connect(
-                    self.address, client_properties={"connection_name": self._name}, timeout=CONNECT_SECONDS
-                )
+                connection = TappedConnection(self.address, client_properties={"connection_name": self._name})
+                await connection.connect(timeout=CONNECT_SECONDS)
                 self.connection = connection
 
                 def on_close(_connection: AbstractConnection | None, error: BaseException | None) -> None:

@@ -8,6 +8,7 @@ would cut off whoever answers him, again and again.
 import base64
 import binascii
 import re
+from functools import lru_cache
 
 _PREFIX = "amq.rabbitmq.reply-to."
 # External term format (https://www.erlang.org/doc/apps/erts/erl_ext_dist): version 131; NEW_PID_EXT 'X' or PID_EXT
@@ -19,6 +20,7 @@ _NODE = re.compile(rb"[^@]+@[0-9]{1,20}")
 _KEY = re.compile(r"[A-Za-z0-9+/_=-]+")
 
 
+@lru_cache(maxsize=1024)  # a client asks from the same address again and again
 def is_reply_address(address: str) -> bool:
     """True for a queue's name, and for a direct reply-to address as the broker makes them."""
     if not address.startswith(_PREFIX):

@@ -40,7 +40,7 @@ from viaduct_common.messages.base import ErrorBody, ErrorReply, Request
 from viaduct_common.messages.batch import Batch
 from viaduct_common.messages.registry import RequestType
 from viaduct_common.roles import RolePolicy
-from viaduct_common.telemetry import DEAD_LETTERS, REQUEST_SECONDS, REQUESTS
+from viaduct_common.telemetry import DEAD_LETTERS, request_seconds, requests_counted
 
 log = structlog.get_logger()
 
@@ -94,7 +94,6 @@ class RequestServer:
 
     async def handle(self, delivery: Delivery) -> None:
         started = time.monotonic()
-        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(message_id=delivery.message_id, type=delivery.type)
         if delivery.reply_to and not is_reply_address(delivery.reply_to):
             delivery = replace(delivery, reply_to=None)  # nobody can be answered there
@@ -118,8 +117,8 @@ class RequestServer:
         if not isinstance(answer, Deferred) and delivery.reply_to:
             await self._reply(delivery, answer)
         took = time.monotonic() - started
-        REQUESTS.labels(label, outcome).inc()
-        REQUEST_SECONDS.labels(label).observe(took)
+        requests_counted(label, outcome).inc()
+        request_seconds(label).observe(took)
         log.info("request_handled", outcome=outcome, deferred=answer is DEFERRED, took_ms=round(took * 1000, 1))
 
     async def _answer(self, delivery: Delivery) -> bytes | Deferred:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
 import pytest
@@ -15,10 +15,11 @@ from integration.manager.control_plane import Place
 
 from local_stack.service import Service
 from viaduct_common import topology
-from viaduct_common.bus import Bus, BusError, Delivery, GiveBack, Outgoing, PublishFailed, Unroutable
+from viaduct_common.bus import Bus, BusError, Delivery, GiveBack, Outgoing, PublishFailed, RequestServer, Unroutable
 from viaduct_common.errors import DeadlineExceeded
 from viaduct_common.messages.ipam import GetIp
 from viaduct_common.messages.zone import CreateZone, GetZone, QueryZones, ZoneFilters
+from viaduct_common.roles import RolePolicy
 
 
 @pytest.fixture
@@ -55,8 +56,11 @@ class Inbox:
 
 
 @asynccontextmanager
-async def consuming(bus: Bus, queue: str, **options: float) -> AsyncIterator[Inbox]:
+async def consuming(bus: Bus, queue: str, *, held: bool = False, **options: float) -> AsyncIterator[Inbox]:
+    """With `held` nothing ends before `wait` is set; messages come as soon as it is open."""
     inbox = Inbox()
+    if held:
+        inbox.wait.clear()
     async with bus.consume(queue, inbox.handle, **options):  # type: ignore[arg-type]
         yield inbox
 
@@ -230,6 +234,72 @@ async def test_half_open_connection_is_noticed_by_heartbeats(
             await inbox.has(b"and out")
 
 
+async def test_connection_that_is_never_quiet_is_not_taken_for_dead(
+    place: Place, proxy: Proxy, queue: str, straight: Bus
+) -> None:
+    """The broker sends no heartbeats while it sends messages; the connection outlives their time all the same."""
+    async with Bus(proxy.url(place.amqp_url()), name="busy", heartbeat_seconds=1) as bus:
+        await bus.ready()
+        async with consuming(bus, queue) as inbox:
+            connections, until = proxy.accepted, time.monotonic() + 9
+            while time.monotonic() < until:
+                await bus.publish(message(queue))
+                await asyncio.sleep(0.02)
+            assert len(inbox.bodies) > 100
+            assert proxy.accepted == connections
+
+
+async def test_request_whose_reply_the_broker_refuses_is_not_acked(
+    place: Place, bus: Bus, queue: str, straight: Bus
+) -> None:
+    """The ack comes after the reply's confirm: without one the request comes again, until it is answered."""
+    answers, executed = f"full.{uuid4()}", 0
+    arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    await straight.declare_queue(answers, arguments, topology.COMMANDS, [answers])
+    await straight.publish(message(answers, b"in the way"))
+
+    async def execute(_request: object, _context: object) -> bytes:
+        nonlocal executed
+        executed += 1
+        return b'{"ok":true,"value":{}}'
+
+    requests = RequestServer(bus, queue, {"zone.get": GetZone}, execute, RolePolicy(anonymous="reader"))
+    body = GetZone(uuid=uuid4()).to_json()
+    await straight.publish(replace(message(queue, body), type="zone.get", reply_to=answers))
+    async with requests:
+        await eventually(lambda: asyncio.sleep(0, executed), lambda count: count >= 2)
+        await place.api("DELETE", f"/queues/{{vhost}}/{answers}/contents")
+        async with consuming(straight, answers) as inbox:
+            await inbox.has(b'{"ok":true,"value":{}}')
+
+
+async def test_every_request_is_answered_through_cuts(bus: Bus, proxy: Proxy, queue: str, straight: Bus) -> None:
+    """Wherever the connections are cut, each request is answered, on the first delivery or on another."""
+    answers = f"viaduct.agent.{uuid4()}"
+    await straight.declare_queue(answers, {}, topology.COMMANDS, [answers])
+    asked = [message(queue) for _ in range(400)]
+
+    async def execute(_request: object, _context: object) -> bytes:
+        return b'{"ok":true,"value":{}}'
+
+    got: set[str | None] = set()
+
+    async def collect(delivery: Delivery) -> None:
+        got.add(delivery.correlation_id)
+
+    requests = RequestServer(bus, queue, {"zone.get": GetZone}, execute, RolePolicy(anonymous="reader"), prefetch=8)
+    async with straight.consume(answers, collect), requests:
+        body = GetZone(uuid=uuid4()).to_json()
+        asked = [replace(one, type="zone.get", body=body, reply_to=answers) for one in asked]
+        work = asyncio.gather(*(straight.publish(one) for one in asked))
+        for _ in range(5):
+            await asyncio.sleep(0.03)
+            proxy.cut()
+        await work
+        everybody = {str(one.message_id) for one in asked}
+        await eventually(lambda: asyncio.sleep(0, got), lambda seen: seen >= everybody, seconds=30)
+
+
 async def test_handler_that_fails_dead_letters_its_message(bus: Bus, queue: str, straight: Bus, place: Place) -> None:
     """Once, and the next one is handled."""
     async with consuming(bus, queue) as inbox, Plain(place.amqp_url()) as plain:
@@ -261,13 +331,11 @@ async def test_stop_finishes_what_runs_and_gives_back_the_rest(bus: Bus, queue: 
     """What was prefetched and not begun, or did not end in time, goes to the next consumer."""
     for number in range(6):
         await straight.publish(message(queue, b"%d" % number))
-    async with consuming(bus, queue, prefetch=3) as inbox:
-        inbox.wait.clear()
+    async with consuming(bus, queue, held=True, prefetch=3) as inbox:
         await inbox.has(b"0", b"1", b"2")
         asyncio.get_running_loop().call_later(0.2, inbox.wait.set)
     assert sorted(inbox.bodies) == [b"0", b"1", b"2"]
-    async with consuming(bus, queue, prefetch=2, grace_seconds=0.1) as stuck:
-        stuck.wait.clear()
+    async with consuming(bus, queue, held=True, prefetch=2, grace_seconds=0.1) as stuck:
         await stuck.has(b"3", b"4")
     async with consuming(straight, queue) as rest:
         await rest.has(b"3", b"4", b"5")

@@ -1,5 +1,6 @@
 """What IPAM's handlers do a second, without the broker, against the least of a database: one row a transaction."""
 
+import asyncio
 import random
 import time
 from functools import partial
@@ -10,10 +11,9 @@ from bench.measure import Comparison, compare, rounds, seconds_per_call
 from local_stack.stack import Stack
 from viaduct_common.bus import RequestContext
 from viaduct_common.messages.ipam import AllocateIp, CreateRange, RegisterScope, ReleaseIp
-from viaduct_common.postgres.idempotency import IdempotentExecutor
 from viaduct_common.postgres.migrations import migrate
 from viaduct_common.postgres.pool import Pool, open_pool, transaction
-from viaduct_ipam.main import MIGRATIONS, build_handlers
+from viaduct_ipam.main import MIGRATIONS, build_engine
 from viaduct_ipam.settings import IpamSettings
 
 TITLE = "IPAM's handlers on Postgres (an address allocated and released; baseline: a row inserted and deleted)"
@@ -30,7 +30,7 @@ class Handlers:
     """IPAM as its process runs it, from the validated request on: idempotency, handler, reply."""
 
     def __init__(self, pool: Pool) -> None:
-        self._executor = IdempotentExecutor(pool, build_handlers(random.Random(1)))
+        self.engine = build_engine(pool, random.Random(1))
         self.l3_uuid = uuid4()
 
     async def set_up(self) -> None:
@@ -46,7 +46,7 @@ class Handlers:
 
     async def _ask(self, request: RegisterScope | CreateRange | AllocateIp | ReleaseIp) -> bytes:
         context = RequestContext("bench", uuid4(), None, None, time.monotonic() + 60)
-        reply = await self._executor.execute(request, context)
+        reply = await self.engine.execute(request, context)
         assert isinstance(reply, bytes)
         return reply
 
@@ -64,6 +64,7 @@ async def run(stack: Stack) -> list[Comparison]:
         async with transaction(pool) as connection:
             await connection.execute(_TABLE)
         handlers = Handlers(pool)
+        serving = asyncio.create_task(handlers.engine.run())
         await handlers.set_up()
 
         async def one_row() -> None:
@@ -82,5 +83,6 @@ async def run(stack: Stack) -> list[Comparison]:
             )
             name = f"allocate + release, {at_a_time} at a time"
             found.append(compare(name, seconds["handlers"], "insert + delete", seconds["rows"], unit="cycles/s"))
+        serving.cancel()
     postgres.drop_database(DATABASE)
     return found

@@ -1,13 +1,17 @@
 """Allocations on what the process remembers: one statement for all that have gathered, whichever scopes they are of.
 
-What cannot be done so (somebody else holds or has changed the scope, a message id was used before, a fill level is
+Two batches are under way at a time: while one is being written, the next is planned on what the first will have made.
+If a write does not take effect, what was planned upon it is worth nothing.
+
+What cannot be done here (somebody else holds or has changed the scope, a message id was used before, a fill level is
 crossed, there is no such scope) goes to the lane of its scope, which takes its time without keeping others waiting.
 """
 
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import structlog
@@ -29,8 +33,8 @@ from viaduct_ipam.store.states import load_states
 log = structlog.get_logger()
 
 MOST_TOGETHER = 256
-# While one part is written, the callers of the other come back with more: neither we nor the database are idle then.
-ENOUGH_TO_SPLIT = 12
+# While a write is under way, so many are worth planning at once; fewer wait until it has ended.
+WORTH_PLANNING = 16
 AGAIN_SECONDS = 0.5
 
 
@@ -57,80 +61,119 @@ class Desk:
         self._to_lane = to_lane
         self._pause_seconds = pause_seconds
         self._waiting: deque[Work] = deque()
-        self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()  # something has arrived, or a write has ended
+        self._in_writing: dict[UUID, ScopeState] = {}
+        self._in_planning: dict[UUID, ScopeState] = {}  # some of them are in writing as well
 
     def submit(self, work: Work) -> None:
         self._waiting.append(work)
-        self._arrived.set()
+        self._changed.set()
 
     async def run(self) -> None:
-        """Serve until cancelled, on one connection; on another one when that is lost."""
+        """Serve until cancelled, on two connections; on others when they are lost."""
         while True:
             try:
                 with store_failures():
-                    async with self._pool.acquire(timeout=10) as connection:
-                        await self._clock.set(connection)
-                        await self._serve(connection)
-            except StoreUnavailable as error:
-                log.warning("desk_store_unavailable", reason=str(error))
+                    async with self._pool.acquire(timeout=10) as reader, self._pool.acquire(timeout=10) as writer:
+                        await self._clock.set(reader)
+                        async with asyncio.TaskGroup() as writes:
+                            await self._serve(reader, writer, writes)
+            except* StoreUnavailable as errors:
+                log.warning("desk_store_unavailable", reason=repr(errors.exceptions[0]))
+            self._in_writing, self._in_planning = {}, {}
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, reader: Connection, writer: Connection, writes: asyncio.TaskGroup) -> None:
         while True:
-            await self._arrived.wait()
+            await self._until(lambda: len(self._waiting) >= (WORTH_PLANNING if self._in_writing else 1))
             works = self._next_batch()
-            try:
-                await self._serve_batch(connection, works)
-            except AnsweredBefore:
-                metrics.CONFLICTS.labels("message_id").inc()
-                self._send_to_lanes(works)
-            except Exception as error:
-                for work in works:
-                    work.fail(_failure(error))
-                raise
+            with _no_work_forgotten(works), self._no_half_plans():
+                planned = await self._plan(reader, works)
+                await self._until(lambda: not self._in_writing)
+                good = [one for one in planned if not one.write.state.is_void]
+                for one in planned:
+                    if one.write.state.is_void:  # it was planned upon a write that did not take effect
+                        self._send_to_lanes(one.works)
+                self._in_planning = {}
+                if good:
+                    self._in_writing = {one.write.l3_network_uuid: one.write.state for one in good}
+                    writes.create_task(self._write(writer, good))
+                    await asyncio.sleep(0)  # on its way before we go on
+
+    @contextmanager
+    def _no_half_plans(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            for state in self._in_planning.values():
+                state.is_void = True
+            raise
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
 
     def _next_batch(self) -> list[Work]:
         count = len(self._waiting)
-        if count > ENOUGH_TO_SPLIT:
-            count = min(count * 2 // 3, MOST_TOGETHER)
-        works = [self._waiting.popleft() for _ in range(count)]
-        if not self._waiting:
-            self._arrived.clear()
+        if not self._in_writing and count > 2 * WORTH_PLANNING:
+            count //= 2  # else all would be in one batch from then on, and nothing to plan while it is written
+        works = [self._waiting.popleft() for _ in range(min(count, MOST_TOGETHER))]
         return [work for work in works if work.is_wanted]
 
-    async def _serve_batch(self, connection: Connection, works: list[Work]) -> None:
+    # ---- planning --------------------------------------------------------------------------------------------
+
+    async def _plan(self, reader: Connection, works: list[Work]) -> list[Planned]:
         scopes = by_scope(works)
-        states = await self._states(connection, scopes)
+        states = await self._states(reader, scopes)
         for uuid in scopes.keys() - states.keys():
             self._send_to_lanes(scopes[uuid])
+        self._in_planning = states
         ready = [(state, scopes[uuid]) for uuid, state in states.items()]
-        outcomes = await run_plans(connection, [(state, allocations(mine)) for state, mine in ready], self._rng)
+        outcomes = await run_plans(reader, [(state, allocations(mine)) for state, mine in ready], self._rng)
         now = self._clock.now()
         planned: list[Planned] = []
         for (state, mine), decided in zip(ready, outcomes, strict=True):
             one = to_write(state, zip(mine, decided, strict=True), now)
             if changed_levels(state):
-                self._send_to_lanes(mine)  # which announces it
-            else:
-                planned.append(one)
-        if not planned:
-            return
-        metrics.BATCH.observe(sum(len(one.works) for one in planned))
-        done = await give(connection, [one.write for one in planned], now, pause=self._pause_seconds)
-        for one in planned:
-            if one.write.state.l3_network_uuid in done:
-                one.finish()
-                self._memory.put_back(one.write.state)
-            else:
-                metrics.CONFLICTS.labels("revision").inc()
-                self._send_to_lanes(one.works)
+                state.is_void = True  # the lane announces it
+            planned.append(one)
+        return planned
 
-    async def _states(self, connection: Connection, scopes: Iterable[UUID]) -> dict[UUID, ScopeState]:
-        states = {uuid: state for uuid in scopes if (state := self._memory.take_out(uuid)) is not None}
+    async def _states(self, reader: Connection, scopes: Iterable[UUID]) -> dict[UUID, ScopeState]:
+        states = {}
+        for uuid in scopes:
+            state = self._in_writing.get(uuid) or self._memory.take_out(uuid)
+            if state is not None and not state.is_void:
+                states[uuid] = state
         missing = [uuid for uuid in scopes if uuid not in states]
         if missing:
-            states |= await load_states(connection, missing, self._memory.layouts(missing))
+            states |= await load_states(reader, missing, self._memory.layouts(missing))
         return states
+
+    # ---- writing ---------------------------------------------------------------------------------------------
+
+    async def _write(self, writer: Connection, planned: list[Planned]) -> None:
+        works = [work for one in planned for work in one.works]
+        metrics.BATCH.observe(len(works))
+        done: set[UUID] = set()
+        try:
+            with _no_work_forgotten(works), store_failures():
+                done = await give(writer, [one.write for one in planned], pause=self._pause_seconds)
+        except AnsweredBefore:
+            metrics.CONFLICTS.labels("message_id").inc()
+        finally:
+            for one in planned:
+                if one.write.l3_network_uuid in done:
+                    one.finish()
+                    if one.write.l3_network_uuid not in self._in_planning:
+                        self._memory.put_back(one.write.state)
+                else:
+                    one.write.state.is_void = True
+                    metrics.CONFLICTS.labels("revision").inc()
+                    self._send_to_lanes(one.works)
+            self._in_writing = {}
+            self._changed.set()
 
     def _send_to_lanes(self, works: Iterable[Work]) -> None:
         for work in works:
@@ -138,10 +181,20 @@ class Desk:
                 self._to_lane(work)
 
 
-def _failure(error: Exception) -> Exception:
-    """What a request is told of it: that the database is away, or the failure itself."""
+@contextmanager
+def _no_work_forgotten(works: Iterable[Work]) -> Iterator[None]:
+    """Whatever goes wrong is told to those who wait, unless they are served in another way."""
     try:
-        with store_failures():
-            raise error
-    except Exception as translated:
-        return translated
+        yield
+    except AnsweredBefore:
+        raise
+    except asyncio.CancelledError:
+        for work in works:
+            work.fail(StoreUnavailable("the connection that wrote was lost"))
+        raise
+    except Exception as error:
+        for work in works:
+            work.fail(error)
+        if isinstance(error, StoreUnavailable):
+            raise
+        log.exception("batch_crashed")

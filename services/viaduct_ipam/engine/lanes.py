@@ -114,13 +114,12 @@ class Lanes:
         outcomes = await self._release(connection, state, releases)
         [decided] = await run_plans(connection, [(state, allocations(others))], self._rng)
         outcomes += zip(others, decided, strict=True)
-        now = self._clock.now()
-        planned = to_write(state, outcomes, now)
+        planned = to_write(state, outcomes, self._clock.now())
         metrics.BATCH.observe(len(planned.works))
-        if not await give(connection, [planned.write], now, pause=self._pause_seconds):
+        if not await give(connection, [planned.write], pause=self._pause_seconds):
             raise ViaductError("the scope has changed under its lock")
         await announce_fill(connection, state)
-        return planned.answers, state
+        return list(planned.answers), state
 
     async def _locked_state(self, connection: Connection, l3_network_uuid: UUID) -> ScopeState | None:
         revision = await lock_revision(connection, l3_network_uuid)

@@ -25,7 +25,8 @@ class Memory:
         return self._states.pop(l3_network_uuid, None)
 
     def put_back(self, state: ScopeState) -> None:
-        state.settle()
+        if state.is_void:
+            return
         _remember(self._states, state.l3_network_uuid, state)
         _remember(self._layouts, state.l3_network_uuid, state.layout)
 

@@ -8,24 +8,23 @@ from uuid import UUID, uuid4
 from viaduct_common.errors import ViaductError
 from viaduct_common.messages.base import ErrorReply
 from viaduct_common.messages.ipam import AllocateIp
-from viaduct_common.postgres.idempotency import Answer, ok_reply
+from viaduct_common.postgres.idempotency import Answer
+from viaduct_ipam.engine.replies import allocation_reply
 from viaduct_ipam.engine.work import Work
-from viaduct_ipam.handlers.inventories import used_ip_inventory
 from viaduct_ipam.model.state import Pick, ScopeState
-from viaduct_ipam.store.api import UsedIp
 from viaduct_ipam.store.giving import Given, ScopeWrite
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One scope's write, and whose answers it holds, in the same order."""
+    """One scope's write, and the answers that stand in it."""
 
     write: ScopeWrite
-    works: Sequence[Work]
+    answers: Sequence[tuple[Work, bytes]]
 
     @property
-    def answers(self) -> list[tuple[Work, bytes]]:
-        return [(work, answer.body) for work, answer in zip(self.works, self.write.answers, strict=True)]
+    def works(self) -> list[Work]:
+        return [work for work, _ in self.answers]
 
     def finish(self) -> None:
         """It is committed."""
@@ -36,55 +35,26 @@ class Planned:
 def to_write(
     state: ScopeState, outcomes: Iterable[tuple[Work, list[Pick] | bytes | ViaductError]], now: datetime
 ) -> Planned:
-    """What becomes of the outcomes: picks of an allocation, the reply to something else, or a refusal.
-
-    A refusal that a repetition may cure is not written: its message id stays free.
-    """
+    """What becomes of the outcomes: picks of an allocation, the reply to something else, or a refusal."""
     given: list[Given] = []
-    answers: list[Answer] = []
-    works: list[Work] = []
+    answers: list[tuple[Work, bytes]] = []
     for work, outcome in outcomes:
-        if isinstance(outcome, ViaductError):
-            if outcome.retryable:
-                work.fail(outcome)
-                continue
-            body = ErrorReply(error=outcome.to_body()).to_json()
-        elif isinstance(outcome, bytes):
-            body = outcome
+        if isinstance(outcome, bytes):
+            answers.append((work, outcome))
+        elif isinstance(outcome, ViaductError):
+            answers.append((work, ErrorReply(error=outcome.to_body()).to_json()))
         else:
             assert isinstance(work.request, AllocateIp)
             mine = _give(work, work.request, outcome, now)
             given += mine
-            body = allocation_reply(mine, now)
-        sender, message_id = work.key
-        answers.append(Answer(sender, message_id, work.request.message_type, body))
-        works.append(work)
-    write = ScopeWrite(state, state.revision, given, answers)
-    write.count()
-    return Planned(write, works)
+            answers.append((work, allocation_reply(mine)))
+    kept = [Answer(*work.key, work.request.message_type, body) for work, body in answers]
+    return Planned(ScopeWrite(state, given, kept), answers)
 
 
 def _give(work: Work, request: AllocateIp, picks: Sequence[Pick], now: datetime) -> list[Given]:
-    sender, message_id = work.key
     expires_at = now + timedelta(seconds=request.ttl_seconds) if request.ttl_seconds is not None else None
-    return [Given(uuid4(), pick, request.owner, request.mac, expires_at, sender, message_id) for pick in picks]
-
-
-def allocation_reply(given: Iterable[Given], now: datetime) -> bytes:
-    return ok_reply([
-        used_ip_inventory(
-            UsedIp(
-                uuid=one.uuid,
-                ip=one.pick.range.range.bounds.address(one.pick.ip),
-                range=one.pick.range.range,
-                owner=one.owner,
-                mac=one.mac,
-                allocated_at=now,
-                expires_at=one.expires_at,
-            )
-        )
-        for one in given
-    ])  # fmt: skip
+    return [Given(uuid4(), pick, request.owner, request.mac, now, expires_at, *work.key) for pick in picks]
 
 
 def by_scope(works: Iterable[Work]) -> dict[UUID, list[Work]]:

@@ -29,6 +29,9 @@ ROWS: Mapping[RowKind, type[RangeRow] | type[ReservationRow] | type[AllocationRo
     "allocation": AllocationRow,
 }
 
+# So much of a column's name or of a value stands in a message.
+MOST_SHOWN = 64
+
 
 @dataclass(frozen=True)
 class StagedRow:
@@ -133,10 +136,16 @@ def _problems_of(line: int, error: ValidationError, kind: str) -> list[ImportPro
 
 
 def _problem(line: int, field: str, message: str) -> ImportProblem:
-    return ImportProblem(line=line, field=_shown(field, quoted=False), code=InvalidRequest.code, message=message)
+    field = field if len(field) <= MOST_SHOWN else f"{field[:MOST_SHOWN]}..."
+    return ImportProblem(line=line, field=_printable(field), code=InvalidRequest.code, message=_printable(message))
 
 
-def _shown(value: Any, *, quoted: bool = True) -> str:
-    """As much of a value as fits into a message; it came out of a file, so it may be anything."""
-    text = json.dumps(value, default=str) if quoted else "".join(char if char.isprintable() else "?" for char in value)
-    return text if len(text) <= 64 else text[:61] + "..."
+def _shown(value: Any) -> str:
+    """As much of a value as fits into a message."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def _printable(text: str) -> str:
+    """It came out of a file: no terminal shall obey it, and Postgres stores no U+0000."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -28,6 +28,7 @@ class OpenRange:
         self.size = range_.bounds.assignable.size
         self.open = range_.bounds.assignable.minus(reserved)
         self.reserved = reserved
+        self.reply_part: str | None = None  # of `viaduct_ipam.engine.replies`
         self._open_masks: dict[int, int] = {}
         self._assignable_masks: dict[int, int] = {}
 

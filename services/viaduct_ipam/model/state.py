@@ -68,6 +68,7 @@ class ScopeState:
     counters: dict[UUID, Counters]
     cursors: dict[int | UUID, int]
     occupancy: dict[UUID, Occupancy] = field(default_factory=dict)
+    is_void: bool = False  # what it was brought to did not become true
     # Of the batch that is being planned:
     cooling: dict[tuple[int, int], Cooling | None] = field(default_factory=dict)  # None: not cooling
     former: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # by owner: (IP version, address)

@@ -2,10 +2,9 @@
 that was planned on."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +13,6 @@ import asyncpg
 from viaduct_common.postgres.idempotency import Answer, AnsweredBefore
 from viaduct_common.postgres.pool import Connection
 from viaduct_ipam.model.blocks import BLOCK_SIZE, block_of
-from viaduct_ipam.model.layout import OpenRange
 from viaduct_ipam.model.state import Pick, ScopeState
 from viaduct_ipam.store.rows import address_text, bit_string
 
@@ -52,10 +50,10 @@ _GIVE = """
         INSERT INTO used_ip (uuid, l3_network_uuid, l2_network_uuid, range_uuid, ip, owner, mac, allocated_at,
                              expires_at, allocated_by, allocated_by_message)
         SELECT pick.uuid, held.l3_network_uuid, held.l2_network_uuid, pick.range_uuid, pick.ip::inet, pick.owner,
-            pick.mac::macaddr, $17::timestamptz, pick.expires_at, pick.sender, pick.message_id
-        FROM unnest($18::uuid[], $19::uuid[], $20::uuid[], $21::text[], $22::text[], $23::text[], $24::timestamptz[],
-                    $25::text[], $26::uuid[])
-            AS pick(uuid, l3_network_uuid, range_uuid, ip, owner, mac, expires_at, sender, message_id)
+            pick.mac::macaddr, pick.allocated_at, pick.expires_at, pick.sender, pick.message_id
+        FROM unnest($17::uuid[], $18::uuid[], $19::uuid[], $20::text[], $21::text[], $22::text[], $23::timestamptz[],
+                    $24::timestamptz[], $25::text[], $26::uuid[])
+            AS pick(uuid, l3_network_uuid, range_uuid, ip, owner, mac, allocated_at, expires_at, sender, message_id)
         JOIN held USING (l3_network_uuid)
     ), warmed AS (
         DELETE FROM cooling_ip
@@ -72,6 +70,9 @@ _GIVE = """
 """
 
 
+Row = tuple[Any, ...]
+
+
 @dataclass(frozen=True)
 class Given:
     """An address that somebody gets."""
@@ -80,13 +81,14 @@ class Given:
     pick: Pick
     owner: str | None
     mac: str | None
+    allocated_at: datetime
     expires_at: datetime | None
     sender: str
     message_id: UUID
 
 
 @dataclass
-class RangeChange:
+class _RangeChange:
     """What changes of one range; `masks` by block."""
 
     used: int = 0
@@ -95,53 +97,77 @@ class RangeChange:
     masks: dict[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class ScopeWrite:
-    """What of one scope is to be written, complete; `revision` is the one that it was planned on."""
+    """What of one scope is to be written: rows for the statement. Making it settles the state, which then is as it will
+    be once this is written; if it is not written, the state is of no use."""
 
-    state: ScopeState
-    revision: int
-    given: Sequence[Given]
-    answers: Sequence[Answer]
+    def __init__(self, state: ScopeState, given: Sequence[Given], answers: Sequence[Answer]) -> None:
+        self.state = state
+        l3 = self.l3_network_uuid = state.l3_network_uuid
+        self.planned: list[Row] = [(l3, state.revision)]
+        self.raised: list[Row] = []
+        self.counted: list[Row] = []
+        self.marked: list[Row] = []
+        self.given: list[Row] = [
+            (
+                one.uuid, l3, one.pick.range.uuid, address_text(one.pick.range.version, one.pick.ip), one.owner,
+                one.mac, one.allocated_at, one.expires_at, one.sender, one.message_id,
+            )
+            for one in given
+        ]  # fmt: skip
+        self.warmed: list[Row] = [(l3, address_text(version, ip)) for version, ip in state.uncooled]
+        self.answered: list[Row] = [(l3, one.sender, one.message_id, one.type, one.body) for one in answers]
+        if given:
+            self._change(state, given)
+        state.settle()
 
-    @cached_property
-    def by_range(self) -> dict[UUID, RangeChange]:
-        """One that cooled was taken, and perhaps reserved, before. Behind a full block an empty one is marked: the
-        search leans on its being stored."""
-        changes: dict[UUID, RangeChange] = {}
-        uncooled = self.state.uncooled
-        for given in self.given:
-            one, ip = given.pick
-            changed = changes.get(one.uuid)
-            if changed is None:
-                changed = changes[one.uuid] = RangeChange()
-            changed.used += 1
-            if uncooled and given.pick.key in uncooled:
-                changed.uncooled += 1
-                continue
-            if one.reserved.parts and ip in one.reserved:
-                changed.reserved += 1
-            block = block_of(ip)
-            changed.masks[block] = changed.masks.get(block, 0) | 1 << (ip - block)
-        for uuid, changed in changes.items():
-            one, taken = self.state.layout.by_uuid[uuid], self.state.occupancy_of(uuid).taken
-            for block in list(changed.masks):
-                if taken[block] == one.assignable_mask(block) and block + BLOCK_SIZE <= one.last:
-                    changed.masks.setdefault(block + BLOCK_SIZE, 0)
-        return changes
-
-    def count(self) -> None:
-        """Bring the state to what it is once this is written. If it is not written, the state is of no use."""
-        if self.given:
-            self.state.revision += 1
-        for uuid, changed in self.by_range.items():
-            counted = self.state.counters[uuid]
+    def _change(self, state: ScopeState, given: Sequence[Given]) -> None:
+        l3 = state.l3_network_uuid
+        self.raised.append((l3, _moved(state, 4, 4), _moved(state, 6, 6)))
+        state.revision += 1
+        for uuid, changed in _by_range(state, given).items():
+            one = state.layout.by_uuid[uuid]
+            last_given = _moved(state, uuid, one.version)
+            self.counted.append((uuid, l3, changed.used, changed.uncooled, changed.reserved, last_given))
+            for block, mask in changed.masks.items():
+                first, assignable = address_text(one.version, block), bit_string(one.assignable_mask(block))
+                self.marked.append((uuid, l3, first, assignable, bit_string(mask)))
+            counted = state.counters[uuid]
             counted.used += changed.used
             counted.cooling -= changed.uncooled
             counted.taken_reserved += changed.reserved
 
 
-async def give(connection: Connection, writes: Sequence[ScopeWrite], now: datetime, *, pause: float = 0.0) -> set[UUID]:
+def _by_range(state: ScopeState, given: Sequence[Given]) -> dict[UUID, _RangeChange]:
+    """One that cooled was taken, and perhaps reserved, before. Behind a full block an empty one is marked: the search
+    leans on its being stored."""
+    changes: dict[UUID, _RangeChange] = {}
+    for one in given:
+        home, ip = one.pick
+        changed = changes.get(home.uuid)
+        if changed is None:
+            changed = changes[home.uuid] = _RangeChange()
+        changed.used += 1
+        if state.uncooled and one.pick.key in state.uncooled:
+            changed.uncooled += 1
+            continue
+        if home.reserved.parts and ip in home.reserved:
+            changed.reserved += 1
+        block = block_of(ip)
+        changed.masks[block] = changed.masks.get(block, 0) | 1 << (ip - block)
+    for uuid, changed in changes.items():
+        home, taken = state.layout.by_uuid[uuid], state.occupancy_of(uuid).taken
+        for block in list(changed.masks):
+            if taken[block] == home.assignable_mask(block) and block + BLOCK_SIZE <= home.last:
+                changed.masks.setdefault(block + BLOCK_SIZE, 0)
+    return changes
+
+
+def _moved(state: ScopeState, key: int | UUID, version: int) -> str | None:
+    return address_text(version, state.cursors[key]) if key in state.moved else None
+
+
+async def give(connection: Connection, writes: Sequence[ScopeWrite], *, pause: float = 0.0) -> set[UUID]:
     """Write, and return the scopes for which it took effect.
 
     Args:
@@ -152,73 +178,21 @@ async def give(connection: Connection, writes: Sequence[ScopeWrite], now: dateti
     """
     if pause:
         await asyncio.sleep(pause)
-    arguments = _Arguments()
-    for write in writes:
-        arguments.add(write)
     try:
-        rows = await connection.fetch(_GIVE, *arguments.of_scopes, *arguments.of_picks(now))
+        rows = await connection.fetch(
+            _GIVE,
+            *_columns(2, (row for one in writes for row in one.planned)),
+            *_columns(3, (row for one in writes for row in one.raised)),
+            *_columns(6, (row for one in writes for row in one.counted)),
+            *_columns(5, (row for one in writes for row in one.marked)),
+            *_columns(10, (row for one in writes for row in one.given)),
+            *_columns(2, (row for one in writes for row in one.warmed)),
+            *_columns(5, (row for one in writes for row in one.answered)),
+        )
     except asyncpg.UniqueViolationError as error:
         raise AnsweredBefore from error
     return {row[0] for row in rows}
 
 
-class _Arguments:
-    """The columns of the statement, filled scope by scope."""
-
-    def __init__(self) -> None:
-        self._planned: list[list[Any]] = [[], []]
-        self._raised: list[list[Any]] = [[], [], []]
-        self._ranges: list[list[Any]] = [[] for _ in range(6)]
-        self._blocks: list[list[Any]] = [[] for _ in range(5)]
-        self._picks: list[tuple[Any, ...]] = []
-        self._warmed: list[list[Any]] = [[], []]
-        self._answers: list[tuple[Any, ...]] = []
-
-    @property
-    def of_scopes(self) -> list[list[Any]]:
-        return [*self._planned, *self._raised, *self._ranges, *self._blocks]
-
-    def of_picks(self, now: datetime) -> list[Any]:
-        picks = [list(column) for column in zip(*self._picks, strict=True)] or [[] for _ in range(9)]
-        answers = [list(column) for column in zip(*self._answers, strict=True)] or [[] for _ in range(5)]
-        return [now, *picks, *self._warmed, *answers]
-
-    def add(self, write: ScopeWrite) -> None:
-        state = write.state
-        l3 = state.l3_network_uuid
-        _append(self._planned, l3, write.revision)
-        self._answers += [(l3, one.sender, one.message_id, one.type, one.body) for one in write.answers]
-        if not write.given:
-            return
-        _append(self._raised, l3, _moved(state, 4), _moved(state, 6))
-        for uuid, changed in write.by_range.items():
-            moved = _address(state, uuid, state.cursors[uuid]) if uuid in state.moved else None
-            _append(self._ranges, uuid, l3, changed.used, changed.uncooled, changed.reserved, moved)
-            self._mark(state.layout.by_uuid[uuid], l3, changed.masks)
-        self._picks += [
-            (
-                one.uuid, l3, one.pick.range.uuid, address_text(one.pick.range.version, one.pick.ip), one.owner,
-                one.mac, one.expires_at, one.sender, one.message_id,
-            )
-            for one in write.given
-        ]  # fmt: skip
-        for version, ip in state.uncooled:
-            _append(self._warmed, l3, address_text(version, ip))
-
-    def _mark(self, one: OpenRange, l3: UUID, masks: Mapping[int, int]) -> None:
-        for block, mask in masks.items():
-            first = address_text(one.version, block)
-            _append(self._blocks, one.uuid, l3, first, bit_string(one.assignable_mask(block)), bit_string(mask))
-
-
-def _append(columns: list[list[Any]], *values: Any) -> None:
-    for column, value in zip(columns, values, strict=True):
-        column.append(value)
-
-
-def _moved(state: ScopeState, version: int) -> str | None:
-    return address_text(version, state.cursors[version]) if version in state.moved else None
-
-
-def _address(state: ScopeState, range_uuid: UUID, ip: int) -> str:
-    return address_text(state.layout.by_uuid[range_uuid].version, ip)
+def _columns(width: int, rows: Iterable[Row]) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True)) or [()] * width

@@ -132,7 +132,7 @@ def _writing(name: str, console: Console) -> Iterator[TextIO]:
             yield opened
         unfinished.replace(name)
     except OSError as error:
-        raise BadFile(f"cannot write {name}: {error.strerror}") from None
+        raise BadFile(f"cannot write {error.filename or name}: {error.strerror}") from None
     finally:
         unfinished.unlink(missing_ok=True)
 

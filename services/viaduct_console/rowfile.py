@@ -126,7 +126,8 @@ def _read_csv(counted: _Counted) -> Iterator[FileRow | FileProblem]:
         if header is None:
             header = _header_of(cells)
         elif len(cells) > len(header) or (len(cells) < len(header) and cells):
-            yield FileProblem(line, f"{len(cells)} cells; the header has {len(header)}")
+            noun = "cell" if len(cells) == 1 else "cells"
+            yield FileProblem(line, f"{len(cells)} {noun}; the header has {len(header)}")
         elif cells:
             values = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
             yield _checked(line, values, counted.position)

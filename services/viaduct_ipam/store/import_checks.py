@@ -86,8 +86,15 @@ _NOT_TO_BE_HAD = """
                host(it.start_ip) || ' ' || meaning.text
                || CASE WHEN meaning.reason = 'TWICE' THEN it.twin_line::text ELSE '' END AS message
         FROM meaning WHERE meaning.reason = CASE
-            WHEN it.homeless THEN 'NOT_IN_RANGE'
             WHEN it.start_ip = it.home_gateway THEN 'GATEWAY'
+            WHEN it.homeless AND (
+                EXISTS (SELECT FROM ip_range AS one
+                        WHERE one.l3_network_uuid = it.l3_network_uuid AND one.gateway = it.start_ip)
+                OR EXISTS (SELECT FROM import_range AS one
+                           WHERE one.import_uuid = $1
+                             AND one.l3_network_uuid = it.l3_network_uuid AND one.gateway = it.start_ip)
+            ) THEN 'GATEWAY'
+            WHEN it.homeless THEN 'NOT_IN_RANGE'
             WHEN it.start_ip & netmask(it.subnet) = it.start_ip THEN 'NETWORK'
             WHEN it.start_ip | hostmask(it.subnet) = it.start_ip THEN 'BROADCAST'
             WHEN EXISTS (SELECT FROM used_ip AS used

@@ -96,18 +96,23 @@ async def purge_imports(pool: Pool, *, every_seconds: float = 600.0) -> None:
     """Forget imports that are older than a day, for ever."""
     while True:
         try:
-            while await _purge_one(pool):
-                pass
+            await purge_overdue(pool)
         except StoreUnavailable as error:
             log.warning("purge_of_imports_postponed", reason=str(error))
         await asyncio.sleep(every_seconds)
 
 
-async def _purge_one(pool: Pool) -> bool:
-    """False: none is that old, or another process is at it."""
-    async with transaction(pool) as connection:
-        await be_patient(connection)
-        return await connection.fetchval(_OVERDUE, KEEP_HOURS, timeout=PATIENCE_SECONDS) is not None
+async def purge_overdue(pool: Pool) -> None:
+    """Forget imports that are older than a day; one that another process is at is left to it.
+
+    Raises:
+        StoreUnavailable: the database is away.
+    """
+    found = True
+    while found:
+        async with transaction(pool) as connection:
+            await be_patient(connection)
+            found = await connection.fetchval(_OVERDUE, KEEP_HOURS, timeout=PATIENCE_SECONDS) is not None
 
 
 async def share(connection: Connection, import_uuid: UUID) -> None:

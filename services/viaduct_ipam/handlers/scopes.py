@@ -26,9 +26,9 @@ async def register_scope(request: RegisterScope, store: Store) -> ScopeInventory
                 l2NetworkUuid=str(there.l2_network_uuid),
                 zoneUuid=str(there.zone_uuid),
             )
-        if "strategy" in request.model_fields_set and there.strategy != request.strategy:
+        if request.strategy not in {None, there.strategy}:
             await locked.set_strategy(request.strategy)
-        if "cooling_seconds" in request.model_fields_set and there.cooling_seconds != request.cooling_seconds:
+        if request.cooling_seconds not in {None, there.cooling_seconds}:
             await locked.set_cooling(request.cooling_seconds)
     scope = await store.find_scope(l3)
     if scope is None:

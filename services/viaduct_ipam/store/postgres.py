@@ -102,8 +102,8 @@ class PostgresStore:
             request.l3_network_uuid,
             request.l2_network_uuid,
             request.zone_uuid,
-            request.strategy,
-            request.cooling_seconds,
+            request.strategy or "firstAvailable",
+            request.cooling_seconds or 0,
         )
         return bool(added)
 

@@ -61,10 +61,13 @@ class Ipam:
         value: V = reply.value
         return value
 
-    async def network(self, strategy: str = "firstAvailable", l2: UUID | None = None) -> "Network":
-        network = Network(self, uuid4(), l2 or uuid4(), uuid4())
+    async def network(
+        self, strategy: str = "firstAvailable", l2: UUID | None = None, zone: UUID | None = None, **fields: Any
+    ) -> "Network":
+        """A fresh L3 network; keywords are other fields of its registration."""
+        network = Network(self, uuid4(), l2 or uuid4(), zone or uuid4())
         body = {"l3_network_uuid": network.l3, "l2_network_uuid": network.l2, "zone_uuid": network.zone}
-        await self(RegisterScope.model_validate({**body, "strategy": strategy}))
+        await self(RegisterScope.model_validate({**body, "strategy": strategy, **fields}))
         return network
 
     async def audit(self) -> list[Finding]:
@@ -94,9 +97,17 @@ class Network:
     async def release(self, *ips: str) -> list[UsedIpInventory]:
         return await self.ipam(ReleaseIp.model_validate({"l3_network_uuid": self.l3, "ips": list(ips)}))
 
-    async def reserve(self, start: str, end: str) -> ReservationInventory:
+    async def reserve(self, start: str, end: str, **fields: Any) -> ReservationInventory:
         body = {"l3_network_uuid": self.l3, "start_ip": start, "end_ip": end}
-        return await self.ipam(CreateReservation.model_validate(body))
+        return await self.ipam(CreateReservation.model_validate({**body, **fields}))
 
     async def capacity(self) -> IpCapacity:
         return await self.ipam(GetIpCapacity(l3_network_uuids=[self.l3]))
+
+    async def revisions(self) -> tuple[int, int]:
+        """Of all changes, and of the layout alone."""
+        row = await self.ipam.pool.fetchrow(
+            "SELECT revision, layout_revision FROM scope WHERE l3_network_uuid = $1", self.l3
+        )
+        assert row is not None
+        return row["revision"], row["layout_revision"]

@@ -2,16 +2,15 @@
 
 import asyncio
 import ipaddress
-from collections import Counter
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
-from integration.ipam.harness import Ipam, Network, revisions
+from integration.ipam.harness import Ipam, Network
 
-from viaduct_common.errors import Exhausted, InUse, InvalidRequest, IpRangeConflict, NotFound
+from viaduct_common.errors import Exhausted, InUse, InvalidRequest, IpRangeConflict, NotFound, ViaductError
 from viaduct_common.messages.ipam import (
     CreateRange,
     CreateReservation,
@@ -21,7 +20,6 @@ from viaduct_common.messages.ipam import (
     GetRange,
     QueryRanges,
     RangeFilters,
-    RegisterScope,
 )
 from viaduct_common.postgres.pool import Pool
 
@@ -268,14 +266,14 @@ async def test_range_goes_with_what_is_cooling_in_it(ipam: Ipam) -> None:
 
 async def test_every_change_of_ranges_raises_the_revisions(ipam: Ipam, network: Network) -> None:
     """So whoever has read the scope before reads it again; a refusal raises nothing."""
-    before = await revisions(network)
+    before = await network.revisions()
     [stored] = await network.range(network_cidr="10.0.0.0/24")
-    added = await revisions(network)
+    added = await network.revisions()
     with pytest.raises(IpRangeConflict):
         await network.range(network_cidr="10.0.0.0/24")
-    assert await revisions(network) == added
+    assert await network.revisions() == added
     await ipam(DeleteRange(uuid=stored.uuid))
-    removed = await revisions(network)
+    removed = await network.revisions()
 
     for older, newer in ((before, added), (added, removed)):
         assert newer[0] > older[0]
@@ -371,28 +369,32 @@ class Ledger:
 @given(asks=st.lists(creates, min_size=4, max_size=10))
 async def test_ranges_are_judged_as_by_a_look_at_every_address(pool: Pool, asks: list[dict[str, Any]]) -> None:
     """Two L3 networks on one L2 network: what is refused and why, and what the rest hands out in all."""
-    ipam, l2, ledger = Ipam(pool), uuid4(), Ledger()
-    networks = [await ipam.network(l2=l2), await ipam.network(l2=l2)]
+    l2, ledger = uuid4(), Ledger()
+    async with Ipam(pool) as ipam:
+        networks = [await ipam.network(l2=l2), await ipam.network(l2=l2)]
+        for ask in asks:
+            await judged_alike(ledger, networks[ask["network"]], ask)
 
-    for ask in asks:
-        verdict = ledger.judge(ask)
-        request = networks[ask["network"]].range(
-            start_ip=SPACE[ask["first"]],
-            end_ip=SPACE[min(31, ask["first"] + ask["size"])],
-            prefix_length=ask["prefix_length"],
-            gateway=None if ask["gateway"] is None else SPACE[ask["gateway"]],
-            type=ask["type"],
-        )
-        event("made" if verdict is None else verdict[0])
-        if verdict is None:
-            assert len(await request) == 1
-        else:
-            error = IpRangeConflict if verdict[0] == "IP_RANGE_CONFLICT" else InvalidRequest
-            with pytest.raises(error) as refused:
-                await request
-            assert not verdict[1] or refused.value.details["field"] in verdict[1]
+        for index, network in enumerate(networks):
+            given = sum(len(members) for number, members, _ in ledger.given if number == index)
+            assert (await network.capacity()).total == given
 
-    given = Counter({network: 0 for network in range(2)})
-    for network, members, _ in ledger.given:
-        given[network] += len(members)
-    assert [(await network.capacity()).total for network in networks] == [given[0], given[1]]
+
+async def judged_alike(ledger: Ledger, network: Network, ask: dict[str, Any]) -> None:
+    verdict = ledger.judge(ask)
+    request = network.range(
+        start_ip=SPACE[ask["first"]],
+        end_ip=SPACE[min(31, ask["first"] + ask["size"])],
+        prefix_length=ask["prefix_length"],
+        gateway=None if ask["gateway"] is None else SPACE[ask["gateway"]],
+        type=ask["type"],
+    )
+    event("made" if verdict is None else verdict[0])
+    if verdict is None:
+        assert len(await request) == 1
+        return
+    code, fields = verdict
+    with pytest.raises(ViaductError) as refused:
+        await request
+    assert refused.value.code == code
+    assert not fields or refused.value.details["field"] in fields

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from viaduct_common.errors import InvalidRequest
 from viaduct_common.messages.ipam import CreateRange
-from viaduct_ipam.model.ranges import FORBIDDEN, Bounds, beside, bounds_of
+from viaduct_ipam.model.ranges import FORBIDDEN, Bounds, bounds_of
 
 L3 = uuid4()
 
@@ -155,6 +155,15 @@ BASE: dict[str, Any] = {
         ({"start_ip": "ff02::1", "end_ip": "ff02::9", "prefix_length": 64, "gateway": None}, "startIp"),
         ({"start_ip": "::", "end_ip": "::9", "prefix_length": 64, "gateway": None}, "startIp"),
         ({"network_cidr": "10.0.0.0/24"}, "networkCidr"),
+        ({"gateway": "2001:db8::1", "end_ip": "2001:db8::9"}, "endIp"),
+        ({"start_ip": "10.0.0.20", "end_ip": "10.0.0.10"}, "endIp"),
+        ({"start_ip": "126.0.0.1", "end_ip": "128.0.0.1", "prefix_length": 1, "gateway": None}, "endIp"),
+        ({"start_ip": "239.0.0.1", "end_ip": "240.0.0.1", "prefix_length": 3, "gateway": None}, "startIp"),
+        ({"start_ip": "223.0.0.1", "end_ip": "224.0.0.0", "prefix_length": 2, "gateway": None}, "endIp"),
+        ({"start_ip": "::ffff:a00:1", "end_ip": "::ffff:a00:2", "prefix_length": 112, "gateway": None}, "startIp"),
+        ({"start_ip": "::1", "end_ip": "::1", "prefix_length": 128, "gateway": None}, "startIp"),
+        ({"address_mode": "stateful"}, "addressMode"),
+        ({"address_mode": "slaac"}, "addressMode"),
     ],
 )
 def test_bad_bounds_name_their_field(change: dict[str, Any], field: str) -> None:
@@ -210,25 +219,67 @@ def test_no_range_ever_hands_out_forbidden_space(first: Any, size: int, length: 
             assert last < network[0] or first > network[-1]
 
 
-def bounds(start: str, end: str, length: int, gateway: str | None, kind: str = "normal") -> Bounds:
-    [one] = bounds_of(request(start_ip=start, end_ip=end, prefix_length=length, gateway=gateway, type=kind))
-    return one
+SIX: dict[str, Any] = {
+    "start_ip": "2001:db8::1",
+    "end_ip": "2001:db8::ffff:ffff:ffff:ffff",
+    "prefix_length": 64,
+}
 
 
-def test_normal_range_without_gateway_takes_its_siblings() -> None:
-    """Unless it is the gateway alone, it then hands out all but that."""
-    sibling = bounds("10.0.0.10", "10.0.0.20", 24, "10.0.0.1")
+@pytest.mark.parametrize(
+    ("fields", "mode"),
+    [
+        ({"network_cidr": "10.0.0.0/24"}, None),
+        ({"network_cidr": "2001:db8::/64"}, "stateful"),
+        ({"network_cidr": "2001:db8::/64", "address_mode": "slaac"}, "slaac"),
+        ({"network_cidr": "2001:db8::/64", "address_mode": "slaac", "gateway": "2001:db8::99"}, "slaac"),
+        ({"network_cidr": "2001:db8::/64", "address_mode": "statelessDhcp"}, "statelessDhcp"),
+        ({"network_cidr": "2001:db8::/96", "address_mode": "stateful"}, "stateful"),
+        ({"network_cidr": "2001:db8::/64", "type": "addressPool"}, "stateful"),
+        ({"network_cidr": "2001:db8::/64", "type": "addressPool", "address_mode": "stateful"}, "stateful"),
+        ({**SIX, "address_mode": "slaac"}, "slaac"),
+        ({**SIX, "prefix_length": None, "netmask": "ffff:ffff:ffff:ffff::", "address_mode": "slaac"}, "slaac"),
+    ],
+)
+def test_ipv6_ranges_have_an_address_mode(fields: dict[str, Any], mode: str | None) -> None:
+    """Stateful unless another is named; IPv4 has none; each part of a split has it."""
+    assert {one.address_mode for one in bounds_of(request(**fields))} == {mode}
 
-    [one] = beside([bounds("10.0.0.1", "10.0.0.2", 24, None)], [sibling], by_cidr=False)
 
-    assert assignable((one,)) == ["10.0.0.2"]
-    with pytest.raises(InvalidRequest):
-        beside([bounds("10.0.0.1", "10.0.0.1", 24, None)], [sibling], by_cidr=False)
+@pytest.mark.parametrize("mode", ["slaac", "statelessDhcp"])
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"network_cidr": "2001:db8::/63"}, "networkCidr"),
+        ({"network_cidr": "2001:db8::/65"}, "networkCidr"),
+        ({"network_cidr": "2001:db8::/128", "type": "addressPool"}, "addressMode"),
+        ({**SIX, "prefix_length": 48}, "prefixLength"),
+        ({**SIX, "prefix_length": None, "netmask": "ffff:ffff:ffff::"}, "netmask"),
+        ({"network_cidr": "2001:db8::/64", "type": "addressPool"}, "addressMode"),
+        ({"network_cidr": "10.0.0.0/24"}, "addressMode"),
+    ],
+)
+def test_addresses_that_guests_make_want_a_64(mode: str, fields: dict[str, Any], field: str) -> None:
+    """Any other prefix length is refused, and so is an address pool and IPv4."""
+    assert culprit(**fields, address_mode=mode) == field
 
 
-def test_pool_and_other_ip_version_need_not_share_the_subnet() -> None:
-    """The rule is for the normal ranges of one IP version."""
-    sibling = bounds("10.0.0.10", "10.0.0.20", 24, "10.0.0.1")
+def test_whole_ipv6_networks_have_no_broadcast_address() -> None:
+    """The last address is handed out; of a /127 both are, where one is not the gateway (RFC 6164); a /128 is one."""
+    assert assignable(bounds_of(request(network_cidr="2001:db8::/126")))[-1] == "2001:db8::3"
+    assert assignable(bounds_of(request(network_cidr="2001:db8::/127"))) == ["2001:db8::1"]
+    both = {"start_ip": "2001:db8::", "end_ip": "2001:db8::1", "prefix_length": 127}
+    assert assignable(bounds_of(request(**both))) == ["2001:db8::", "2001:db8::1"]
+    one = {"start_ip": "2001:db8::7", "end_ip": "2001:db8::7", "prefix_length": 128}
+    assert assignable(bounds_of(request(**one))) == ["2001:db8::7"]
+    assert assignable(bounds_of(request(network_cidr="2001:db8::7/128", type="addressPool"))) == ["2001:db8::7"]
 
-    assert beside([bounds("10.1.0.1", "10.1.0.9", 16, None, "addressPool")], [sibling], by_cidr=False)
-    assert beside([bounds("2001:db8::1", "2001:db8::9", 64, None)], [sibling], by_cidr=False)
+
+def test_point_to_point_networks_have_no_edges() -> None:
+    """Both addresses of an IPv4 /31 are hosts (RFC 3021); a /32 is one."""
+    assert assignable(bounds_of(request(network_cidr="10.0.0.4/31"))) == ["10.0.0.5"]
+    assert assignable(bounds_of(request(network_cidr="10.0.0.4/31", gateway="10.0.0.5"))) == ["10.0.0.4"]
+    both = {"start_ip": "10.0.0.4", "end_ip": "10.0.0.5", "prefix_length": 31}
+    assert assignable(bounds_of(request(**both))) == ["10.0.0.4", "10.0.0.5"]
+    assert assignable(bounds_of(request(start_ip="10.0.0.4", end_ip="10.0.0.4", prefix_length=32))) == ["10.0.0.4"]
+    assert assignable(bounds_of(request(network_cidr="10.0.0.4/32", type="addressPool"))) == ["10.0.0.4"]

@@ -75,7 +75,8 @@ class QueryL3(Request[Page[L3NetworkInventory]], QueryBody):
 
 
 class UpdateL3(Request[L3NetworkInventory]):
-    """Change what describes it; with `revision`, only if nobody changed it since."""
+    """Change what describes it; with `revision`, only if nobody changed it since. IPAM knows a new `strategy` when this
+    is answered."""
 
     message_type: ClassVar[str] = "l3.update"
 
@@ -84,6 +85,7 @@ class UpdateL3(Request[L3NetworkInventory]):
     description: Description | None = None
     dns_domain: DnsDomain | None = None
     dns: DnsServers | None = None
+    strategy: Strategy | None = None
     revision: Revision | None = None
 
 

@@ -2,7 +2,7 @@
 
 from viaduct_common.bus import Bus, RequestContext
 from viaduct_common.messages.base import Page
-from viaduct_common.messages.ipam import DeleteScope, RegisterScope
+from viaduct_common.messages.ipam import DeleteScope, RegisterScope, Strategy
 from viaduct_common.messages.l3 import CreateL3, DeleteL3, GetL3, L3NetworkInventory, QueryL3, UpdateL3
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager import announce
@@ -13,8 +13,8 @@ IPAM_SECONDS = 10.0
 
 
 class L3Handlers:
-    """IPAM is asked inside the transaction: both its requests may be repeated, and what it did for a transaction that
-    failed then (a scope that nobody knows) is harmless."""
+    """IPAM is asked inside the transaction: its requests may be repeated. What it did for a transaction that failed
+    then is harmless (a scope that nobody knows), or made good by the repetition (another strategy)."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -23,12 +23,7 @@ class L3Handlers:
         l2 = await l2_networks.hold(connection, request.l2_network_uuid)
         uuid = fresh_uuid(request.uuid, context, "l3")
         network = await l3_networks.create(connection, uuid, l2.zone_uuid, request)
-        await self._bus.call(
-            RegisterScope(
-                l3_network_uuid=uuid, l2_network_uuid=l2.uuid, zone_uuid=l2.zone_uuid, strategy=request.strategy
-            ),
-            timeout_seconds=IPAM_SECONDS,
-        )
+        await self._register(network, request.strategy)
         await announce.event(connection, "l3.created", network)
         return network
 
@@ -42,6 +37,8 @@ class L3Handlers:
 
     async def update(self, request: UpdateL3, connection: Connection, context: RequestContext) -> L3NetworkInventory:
         network = await l3_networks.update(connection, request)
+        if request.strategy is not None:
+            await self._register(network, request.strategy)
         await announce.event(connection, "l3.updated", network)
         return network
 
@@ -54,3 +51,13 @@ class L3Handlers:
             await self._bus.call(DeleteScope(l3_network_uuid=network.uuid), timeout_seconds=IPAM_SECONDS)
             await announce.event(connection, "l3.deleted", network)
         return network
+
+    async def _register(self, network: L3NetworkInventory, strategy: Strategy) -> None:
+        """Make the network known to IPAM with this strategy, or give it this strategy there."""
+        scope = RegisterScope(
+            l3_network_uuid=network.uuid,
+            l2_network_uuid=network.l2_network_uuid,
+            zone_uuid=network.zone_uuid,
+            strategy=strategy,
+        )
+        await self._bus.call(scope, timeout_seconds=IPAM_SECONDS)

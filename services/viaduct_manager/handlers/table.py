@@ -8,7 +8,7 @@ from viaduct_common.messages.operation import GetOperation, OperationInventory, 
 from viaduct_common.messages.realization import QueryRealizations, RealizationInventory
 from viaduct_common.postgres.idempotency import Handler
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager.handlers import clusters, zones
+from viaduct_manager.handlers import clusters, owners, zones
 from viaduct_manager.handlers.attachments import AttachmentHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
@@ -54,6 +54,7 @@ def handlers_by_type(
         "operation.get": _get_operation,
         "operation.query": _query_operations,
         "realization.query": _query_realizations,
+        "owner.lookup": owners.look_up,
     }
 
 

@@ -23,8 +23,8 @@ _REVISION = "SELECT revision FROM l3_network WHERE uuid = $1"
 _UPDATE = """
     UPDATE l3_network SET name = coalesce($2, name), description = coalesce($3, description),
                           dns_domain = coalesce($4, dns_domain), dns = coalesce($5, dns),
-                          revision = revision + 1, updated_at = now()
-    WHERE uuid = $1 AND ($6::int IS NULL OR revision = $6) RETURNING *, l2_uuid AS l2_network_uuid
+                          strategy = coalesce($6, strategy), revision = revision + 1, updated_at = now()
+    WHERE uuid = $1 AND ($7::int IS NULL OR revision = $7) RETURNING *, l2_uuid AS l2_network_uuid
 """
 _DELETE = "DELETE FROM l3_network WHERE uuid = $1 RETURNING *, l2_uuid AS l2_network_uuid"
 _LISTING = Listing(
@@ -78,7 +78,14 @@ async def query(connection: Connection, request: QueryL3) -> Page[L3NetworkInven
 async def update(connection: Connection, request: UpdateL3) -> L3NetworkInventory:
     dns = None if request.dns is None else [str(server) for server in request.dns]
     row = await connection.fetchrow(
-        _UPDATE, request.uuid, request.name, request.description, request.dns_domain, dns, request.revision
+        _UPDATE,
+        request.uuid,
+        request.name,
+        request.description,
+        request.dns_domain,
+        dns,
+        request.strategy,
+        request.revision,
     )
     return _inventory(
         await require_updated(connection, row, KIND, request.uuid, exists_sql=_REVISION, revision=request.revision)

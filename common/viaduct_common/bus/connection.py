@@ -16,15 +16,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
-import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel
 from yarl import URL
 
-from viaduct_common import topology
+from viaduct_common.bus.alone import publish_alone
 from viaduct_common.bus.calls import REPLY_TO, Calls
-from viaduct_common.bus.confirm import publish_alone
 from viaduct_common.bus.consumer import Consumer, Handler
+from viaduct_common.bus.declare import declare_shared
 from viaduct_common.bus.envelope import Outgoing
 from viaduct_common.bus.failures import BusError, PublishFailed, Unroutable
 from viaduct_common.bus.link import AMQP_FAILURES, BROKER_CRASHED, HEARTBEAT_SECONDS, Link, broker_failures
@@ -213,7 +212,7 @@ class Bus:
     async def _open_publisher(self, connection: TappedConnection) -> None:
         self._publisher = None
         if self._declares:
-            await _declare_shared(connection)
+            await declare_shared(connection)
         channel = await connection.channel(publisher_confirms=True)
         underlay = await channel.get_underlay_channel()
         frame_max = underlay.connection.connection_tune.frame_max
@@ -248,7 +247,7 @@ class Bus:
 
     async def _open_consumers(self, connection: TappedConnection) -> None:
         if self._declares:  # a queue that was deleted cancels its consumer, and no publisher notices
-            await _declare_shared(connection)
+            await declare_shared(connection)
         for consumer in self._consumers:
             await consumer.open(connection)
         for callback in self._on_connect:
@@ -295,13 +294,3 @@ async def _first(good: asyncio.Event, bad: asyncio.Event) -> bool:
     finally:
         for wait in waits:
             wait.cancel()
-
-
-async def _declare_shared(connection: aio_pika.abc.AbstractConnection) -> None:
-    async with connection.channel(publisher_confirms=False) as channel:
-        for name, kind in topology.EXCHANGE_TYPES.items():
-            await channel.declare_exchange(name, kind, durable=True)
-        for name, (exchange, routing_keys) in topology.BINDINGS.items():
-            queue = await channel.declare_queue(name, durable=True, arguments=dict(topology.QUORUM_ARGUMENTS))
-            for routing_key in routing_keys:
-                await queue.bind(exchange, routing_key)

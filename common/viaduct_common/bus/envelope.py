@@ -2,11 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
-
-import aio_pika
 
 from viaduct_common import topology
 from viaduct_common.bus.trace import current_traceparent
@@ -16,8 +13,8 @@ from viaduct_common.bus.trace import current_traceparent
 class Outgoing:
     """One message to publish.
 
-    Every published message needs a `message_id` of its own, also a retry in parallel: with equal ids in flight on
-    one channel, aiormq hands a returned message to the wrong waiter.
+    Every published message needs a `message_id` of its own, also a retry in parallel: it is all by which a message that
+    the broker returns is known again.
     """
 
     exchange: str
@@ -32,21 +29,11 @@ class Outgoing:
     mandatory: bool = True
     headers: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_amqp(self, app_id: str) -> aio_pika.Message:
-        return aio_pika.Message(
-            self.body,
-            headers={topology.VERSION_HEADER: topology.CONTRACT_VERSION, **_trace(), **self.headers},
-            content_type="application/json",
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            message_id=str(self.message_id),
-            correlation_id=self.correlation_id,
-            reply_to=self.reply_to,
-            expiration=self.expiration_seconds,
-            timestamp=datetime.now(UTC),
-            type=self.type,
-            user_id=self.user_id,
-            app_id=app_id,
-        )
+    def all_headers(self) -> dict[str, Any]:
+        """The contract's version, the trace of the present work, and its own."""
+        traceparent = current_traceparent.get()
+        trace = {} if traceparent is None else {topology.TRACE_HEADER: traceparent}
+        return {topology.VERSION_HEADER: topology.CONTRACT_VERSION, **trace, **self.headers}
 
 
 @dataclass(frozen=True)
@@ -64,8 +51,3 @@ class Delivery:
     headers: Mapping[str, Any]
     deadline: float | None
     redelivered: bool
-
-
-def _trace() -> dict[str, str]:
-    traceparent = current_traceparent.get()
-    return {} if traceparent is None else {topology.TRACE_HEADER: traceparent}

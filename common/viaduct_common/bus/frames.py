@@ -118,13 +118,9 @@ def _content_header(message: Outgoing, app_id: str) -> bytes:
 
 
 def _table(message: Outgoing) -> bytes:
-    traceparent = current_traceparent.get()
-    if not message.headers and traceparent is None:
+    if not message.headers and current_traceparent.get() is None:
         return _PLAIN_TABLE
-    headers: dict[str, Any] = {topology.VERSION_HEADER: topology.CONTRACT_VERSION}
-    if traceparent is not None:
-        headers[topology.TRACE_HEADER] = traceparent
-    return encode.field_table({**headers, **message.headers})
+    return encode.field_table(message.all_headers())
 
 
 def ack(channel: int, tag: int, *, multiple: bool) -> bytes:

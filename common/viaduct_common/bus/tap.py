@@ -53,12 +53,14 @@ class Tap(asyncio.StreamReaderProtocol):
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._transport_below: asyncio.Transport | None = None
-        self.lost = False
 
     # ---- out -------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
-        """Write whole frames, together with all that others have to send before the loop comes round."""
+        """Write whole frames, together with all that others have to send before the loop comes round.
+
+        What is sent when the connection is gone is dropped: its inlets have been told.
+        """
         self._out.append(data)
         self._flush_soon()
 
@@ -116,7 +118,6 @@ class Tap(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.lost = True
         self._flowing.set()
         for content in self._channels.values():
             content.inlet.on_lost(exc)

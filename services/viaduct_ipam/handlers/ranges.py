@@ -38,6 +38,7 @@ async def create_range(request: CreateRange, store: Store) -> list[RangeInventor
     inventories = [range_inventory(one) for one in await scope.add_ranges(bounds, request.name)]
     for inventory in inventories:
         await store.announce("range.created", inventory)
+    await store.announce_fill(request.l3_network_uuid)
     return inventories
 
 
@@ -74,6 +75,7 @@ async def delete_range(request: DeleteRange, store: Store) -> RangeInventory | N
     await scope.remove_range(found.uuid)
     inventory = range_inventory(found)
     await store.announce("range.deleted", inventory)
+    await store.announce_fill(found.l3_network_uuid)
     return inventory
 
 

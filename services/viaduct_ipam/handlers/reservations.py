@@ -24,7 +24,9 @@ async def create_reservation(request: CreateReservation, store: Store) -> Reserv
     if scope is None:
         raise NotFound.of("L3 network", request.l3_network_uuid)
     check_holder(request, await store.reservations_over(request.l3_network_uuid, request.start_ip, request.end_ip))
-    return reservation_inventory(await scope.add_reservation(request))
+    made = reservation_inventory(await scope.add_reservation(request))
+    await store.announce_fill(request.l3_network_uuid)
+    return made
 
 
 async def query_reservations(request: QueryReservations, store: Store) -> Page[ReservationInventory]:
@@ -37,4 +39,7 @@ async def delete_reservation(request: DeleteReservation, store: Store) -> Reserv
     known = await store.find_reservation(request.uuid)
     scope = await store.lock_scope(known.l3_network_uuid) if known else None
     removed = await scope.remove_reservation(request.uuid) if scope else None
-    return reservation_inventory(removed) if removed else None
+    if removed is None:
+        return None
+    await store.announce_fill(removed.l3_network_uuid)
+    return reservation_inventory(removed)

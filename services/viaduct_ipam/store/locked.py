@@ -1,6 +1,6 @@
 """All that changes an L3 network, behind the lock of its scope row."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
@@ -8,8 +8,7 @@ import asyncpg
 from viaduct_common.errors import IpRangeConflict
 from viaduct_common.messages.ipam import CreateReservation
 from viaduct_common.postgres.pool import Connection
-from viaduct_ipam.model.blocks import masks_by_block
-from viaduct_ipam.model.ranges import Address, Bounds, Range
+from viaduct_ipam.model.ranges import Bounds, Range
 from viaduct_ipam.model.reservations import Reservation
 from viaduct_ipam.store.api import Scope
 from viaduct_ipam.store.reservations import count_reserved
@@ -59,7 +58,7 @@ class PostgresLockedScope:
     def _l3(self) -> UUID:
         return self.scope.l3_network_uuid
 
-    # ---- addresses -------------------------------------------------------------------------------------------
+    # ---- ranges and reservations -----------------------------------------------------------------------------
 
     async def add_ranges(self, bounds: Sequence[Bounds], name: str | None) -> list[Range]:
         added = []
@@ -133,15 +132,3 @@ class PostgresLockedScope:
         await self._connection.execute(_REMOVE_ALL_RANGES, self._l3)
         await self._connection.execute(_REMOVE_RESERVATIONS, self._l3)
         await self._connection.execute(_REMOVE_SCOPE, self._l3)
-
-
-def _masks(addresses: Iterable[tuple[Range, Address]]) -> list[tuple[UUID, int, int]]:
-    """(range, block, mask of the addresses in it), ascending within a range."""
-    numbers_by_range: dict[UUID, list[int]] = {}
-    for one, ip in addresses:
-        numbers_by_range.setdefault(one.uuid, []).append(int(ip))
-    return [
-        (uuid, block, mask)
-        for uuid, numbers in numbers_by_range.items()
-        for block, mask in masks_by_block(numbers).items()
-    ]

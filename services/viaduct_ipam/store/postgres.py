@@ -171,6 +171,10 @@ class PostgresStore:
     async def state_of(self, l3_network_uuid: UUID) -> ScopeState | None:
         return (await load_states(self._connection, [l3_network_uuid], {})).get(l3_network_uuid)
 
+    async def announce_fill(self, l3_network_uuid: UUID) -> None:
+        for state in await self._locked_states([l3_network_uuid]):
+            await announce_fill(self._connection, state)
+
     async def learn(self, state: ScopeState, asks: Iterable[Ask]) -> None:
         await answer_asks(self._connection, [(state, ask) for ask in asks])
 

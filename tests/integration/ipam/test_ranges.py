@@ -280,6 +280,26 @@ async def test_every_change_of_ranges_raises_the_revisions(ipam: Ipam, network: 
         assert newer[1] > older[1]
 
 
+async def test_whoever_makes_room_or_takes_it_tells_of_the_level(ipam: Ipam, network: Network) -> None:
+    """A new range and a removed reservation relieve a full L3 network, a removed range and a reservation fill it."""
+    await network.range(start_ip="10.0.0.1", end_ip="10.0.0.10", prefix_length=24)
+    await network.ips(count=10)
+    [more] = await network.range(start_ip="10.0.0.11", end_ip="10.0.0.20", prefix_length=24)
+    await ipam(DeleteRange(uuid=more.uuid))
+    await network.range(start_ip="10.0.0.31", end_ip="10.0.0.80", prefix_length=24)
+    reservation = await network.reserve("10.0.0.31", "10.0.0.78")
+    await ipam(DeleteReservation(uuid=reservation.uuid))
+
+    rows = await ipam.pool.fetch(
+        "SELECT type, (convert_from(body, 'UTF8')::jsonb #>> '{subject,level}')::int AS level FROM outbox "
+        "WHERE type LIKE 'scope.%' AND convert_from(body, 'UTF8') LIKE $1 ORDER BY id",
+        f"%{network.l3}%",
+    )
+    assert [(row["type"].partition(".")[2], row["level"]) for row in rows] == [
+        ("filled", 100), ("relieved", 0), ("filled", 100), ("relieved", 0), ("filled", 80), ("relieved", 0),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_losers_of_a_race_are_told_who_won(ipam: Ipam, seed: int) -> None:
     """Ranges are added to an L2 network one at a time. Else the losers would wait for each other in the exclusion

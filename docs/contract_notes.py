@@ -71,7 +71,11 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     ],
     "l3.get": [("NOT_FOUND", "no such L3 network")],
     "l3.query": [],
-    "l3.update": [("NOT_FOUND", "no such L3 network"), ("CONFLICT", "another `revision`")],
+    "l3.update": [
+        ("NOT_FOUND", "no such L3 network"),
+        ("CONFLICT", "another `revision`"),
+        ("TIMEOUT", "with `strategy`: IPAM does not answer; nothing was changed"),
+    ],
     "l3.delete": [
         ("IN_USE", "an address of it is allocated"),
         ("TIMEOUT", "IPAM does not answer; nothing was changed"),
@@ -79,20 +83,30 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     "operation.get": [("NOT_FOUND", "no such operation, or it was forgotten")],
     "operation.query": [],
     "realization.query": [],
+    "owner.lookup": [],
     "batch": [("INVALID_REQUEST", "no request, or more than 256; refusals of the single ones stand in the list")],
     "scope.register": [("CONFLICT", "known on another L2 network or in another zone")],
+    "scope.get": [("NOT_FOUND", "no such L3 network")],
+    "scope.query": [],
     "scope.delete": [("IN_USE", "an address of it is allocated")],
     "range.create": [
         ("NOT_FOUND", "no such L3 network"),
         ("IP_RANGE_CONFLICT", "overlaps a range on the same L2 network; `details.rangeUuid`"),
-        ("INVALID_REQUEST", "a bad bound, netmask, gateway or CIDR; or another subnet or gateway than its siblings"),
+        (
+            "INVALID_REQUEST",
+            "a bad bound, netmask, gateway, CIDR or address mode; or another subnet, gateway or mode than its siblings",
+        ),
     ],
     "range.get": [("NOT_FOUND", "no such range")],
     "range.query": [],
-    "range.delete": [("IN_USE", "addresses of it are allocated; `details.used`, some in `details.ips`")],
+    "range.delete": [
+        ("IN_USE", "addresses of it are allocated; `details.used`, some in `details.ips`"),
+        ("IN_USE", "the last normal range beside address pools of its IP version; `details.addressPoolUuids`"),
+    ],
     "reservation.create": [
         ("NOT_FOUND", "no such L3 network"),
-        ("INVALID_REQUEST", "two IP versions, or `endIp` below `startIp`"),
+        ("INVALID_REQUEST", "two IP versions, `endIp` below `startIp`, or `owner` or `mac` for more than one address"),
+        ("CONFLICT", "the address is reserved for another `owner` or `mac`; `details.reservationUuid`"),
     ],
     "reservation.query": [],
     "reservation.delete": [],
@@ -168,7 +182,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "ipVersion": "kept and shown; ranges of either version may be added",
         "strategy": "default of `ip.allocate` on this L3 network",
     },
-    "l3.update": {"dns": "replaces all servers"},
+    "l3.update": {"dns": "replaces all servers", "strategy": "IPAM is told"},
     "range.create": {
         "startIp": "first address, inclusive; with `endIp` and a netmask or prefix length",
         "endIp": "last address, inclusive",
@@ -176,8 +190,14 @@ MEANINGS: dict[str, dict[str, str]] = {
         "gateway": "never handed out. Default: by CIDR and `normal` the first address, by ends that of the siblings",
         "networkCidr": "instead of the four bounds",
         "type": "an `addressPool` is used unasked only when the normal ranges are full, and may lie in another subnet",
+        "addressMode": "of IPv6; default `stateful`. The others want all of a /64, and are not for an `addressPool`",
     },
-    "reservation.create": {"startIp": "inclusive", "endIp": "inclusive"},
+    "reservation.create": {
+        "startIp": "inclusive",
+        "endIp": "inclusive",
+        "owner": "for whom a single address is kept",
+        "mac": "for whom a single address is kept",
+    },
     "ip.allocate": {
         "ipVersion": "default: that of `requiredIp` or of the range; else IPv4 if the L3 network has it",
         "rangeUuid": "from this range only",
@@ -190,7 +210,11 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "ip.release": {"uuids": "of allocations, of any L3 networks", "ips": "addresses of `l3NetworkUuid`"},
     "ip.free": {"start": "inclusive; only addresses of its IP version"},
-    "scope.register": {"strategy": "changed when a repetition names another"},
+    "scope.register": {
+        "strategy": "default: `firstAvailable`, or what it is already",
+        "coolingSeconds": "default: 0, or what it is already. A shorter one holds also for what is cooling",
+    },
+    "owner.lookup": {"owners": "the answer has the known ones, as they are written here"},
     "batch": {"requests": "1 to 256; see Batch"},
     "BatchItem": {"messageId": "the idempotency key of this one", "type": "any type of the service but `batch`"},
     "L2NetworkInventory": {
@@ -244,7 +268,8 @@ SORTS: dict[str, list[str]] = {
     "operation.query": ["-createdAt", "clusterUuid", "l2NetworkUuid", "state", "type", "uuid"],
     "realization.query": ["hostUuid", "l2NetworkUuid", "since", "state"],
     "range.query": ["startIp", "createdAt", "ipVersion", "l3NetworkUuid", "name", "type", "uuid"],
-    "reservation.query": ["startIp", "createdAt", "l3NetworkUuid", "uuid"],
+    "reservation.query": ["startIp", "createdAt", "l3NetworkUuid", "mac", "owner", "uuid"],
+    "scope.query": ["createdAt", "l2NetworkUuid", "l3NetworkUuid", "zoneUuid"],
     "ip.query": ["ip", "allocatedAt", "l3NetworkUuid", "owner", "rangeUuid", "uuid"],
 }
 

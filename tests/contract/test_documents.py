@@ -107,9 +107,10 @@ def test_sorts_are_those_of_the_stores(notes: ModuleType) -> None:
         "l3.query": ("viaduct_manager.store.l3_networks", "_LISTING"),
         "operation.query": ("viaduct_manager.store.operations", "_LISTING"),
         "realization.query": ("viaduct_manager.store.realizations", "_LISTING"),
-        "range.query": ("viaduct_ipam.store.postgres", "_RANGE_LISTING"),
-        "reservation.query": ("viaduct_ipam.store.postgres", "_RESERVATION_LISTING"),
-        "ip.query": ("viaduct_ipam.store.postgres", "_USED_LISTING"),
+        "scope.query": ("viaduct_ipam.store.listings", "SCOPES"),
+        "range.query": ("viaduct_ipam.store.listings", "RANGES"),
+        "reservation.query": ("viaduct_ipam.store.listings", "RESERVATIONS"),
+        "ip.query": ("viaduct_ipam.store.listings", "USED_IPS"),
     }
     assert set(notes.SORTS) == set(listings) == {name for name in REQUESTS if name.endswith(".query")}
     for name, (module, attribute) in listings.items():

@@ -60,7 +60,7 @@ def plan_allocation(request: AllocateIp, state: ScopeState, rng: random.Random) 
         Exhausted: fewer than `count` are free.
     """
     check_allocation(request)
-    parts = [_Part(request, state, space, rng) for space in _spaces(request, state.layout)]
+    parts = [_Part(request, state, version, space, rng) for version, space in _spaces(request, state.layout)]
     yield [ask for part in parts for ask in part.hints()]
     picks: list[list[Pick]] = []
     try:
@@ -76,7 +76,7 @@ def plan_allocation(request: AllocateIp, state: ScopeState, rng: random.Random) 
     return [pick for together in zip(*picks, strict=True) for pick in together]
 
 
-def _spaces(request: AllocateIp, layout: Layout) -> list[Space]:
+def _spaces(request: AllocateIp, layout: Layout) -> list[tuple[int, Space]]:
     """Where each IP version that is asked for is looked for. Where none is named, by version, address or range, that is
     IPv4 if the L3 network has an IPv4 range."""
     if request.range_uuid is not None:
@@ -86,12 +86,12 @@ def _spaces(request: AllocateIp, layout: Layout) -> list[Space]:
         if request.ip_version not in {None, version} or (request.ip_versions or [version]) != [version]:
             field = "ipVersion" if request.ip_version is not None else "ipVersions"
             raise InvalidRequest.of_field(field, "the range is of the other IP version")
-        return [layout.space_of_range(request.range_uuid)]
+        return [(version, layout.space_of_range(request.range_uuid))]
     versions = request.ip_versions
     if versions is None:
         asked = request.required_ip.version if request.required_ip else request.ip_version
         versions = [asked or min(layout.versions, default=4)]
-    return [layout.space_of_version(version) for version in versions]
+    return [(version, layout.space_of_version(version)) for version in versions]
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,12 @@ class _Wanted:
 class _Part:
     """The addresses of one IP version of one request."""
 
-    def __init__(self, request: AllocateIp, state: ScopeState, space: Space, rng: random.Random) -> None:
+    def __init__(self, request: AllocateIp, state: ScopeState, version: int, space: Space, rng: random.Random) -> None:
         self.picks: list[Pick] = []
         self._request = request
         self._state = state
         self._space = space
-        self._version = space.ranges[0].range.bounds.version if space.ranges else 0
+        self._version = version
         self._strategy: Strategy = STRATEGIES[request.strategy or state.strategy]
         self._required = self._required_ip()
         self._held = [] if self._required else list(self._held_for_it())
@@ -171,7 +171,7 @@ class _Part:
     def _required_ip(self) -> _Wanted | None:
         required = self._request.required_ip
         ranges = self._space.ranges
-        if required is not None and (required.version == self._version or not ranges):
+        if required is not None and required.version == self._version:
             return _Wanted(required, "requiredIp")
         if not ranges or ranges[0].range.bounds.address_mode in {None, "stateful"}:
             return None

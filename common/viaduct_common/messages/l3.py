@@ -75,8 +75,9 @@ class QueryL3(Request[Page[L3NetworkInventory]], QueryBody):
 
 
 class UpdateL3(Request[L3NetworkInventory]):
-    """Change what describes it; with `revision`, only if nobody changed it since. IPAM knows a new `strategy` when this
-    is answered."""
+    """Change what describes it; with `revision`, only if nobody changed it since.
+
+    IPAM knows a new `strategy` when this is answered."""
 
     message_type: ClassVar[str] = "l3.update"
 

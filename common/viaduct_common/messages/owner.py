@@ -9,8 +9,9 @@ from viaduct_common.messages.fields import OwnerName
 
 
 class LookUpOwners(Request[list[str]]):
-    """Which of these owners the manager knows; IPAM asks it for an audit. An owner is known by the uuid of anything
-    that the manager keeps (a host, a VM's NIC, ...), written as such."""
+    """Which of these owners the manager knows; IPAM asks it for an audit.
+
+    An owner is known by the uuid of anything that the manager keeps (a host, an L3 network, ...), written as such."""
 
     message_type: ClassVar[str] = "owner.lookup"
     required_role: ClassVar[Role] = "reader"

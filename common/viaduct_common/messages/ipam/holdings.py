@@ -85,8 +85,9 @@ class AuditIps(IpamRequestMixin, Request[IpAudit]):
 
 
 class ReclaimIps(IpamRequestMixin, Request[list[UsedIpInventory]]):
-    """Free allocations that an audit found, by their uuids; those whose owner is known by now are kept, and not in the
-    answer."""
+    """Free allocations that an audit found, by their uuids.
+
+    Those whose owner is known by now are kept, and not in the answer."""
 
     message_type: ClassVar[str] = "ip.reclaim"
     required_role: ClassVar[Role] = "admin"

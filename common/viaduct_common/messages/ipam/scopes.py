@@ -28,9 +28,11 @@ class ScopeInventory(WireModel):
 
 
 class RegisterScope(IpamRequestMixin, Request[ScopeInventory]):
-    """Make an L3 network known; the manager calls it inside `l3.create`. The same registration again is no error, and
-    changes the strategy and the cooling time if it names them; at first they are `firstAvailable` and 0. A released
-    address is given to nobody but its former owner until the cooling time is over."""
+    """Make an L3 network known; the manager calls it inside `l3.create`.
+
+    The same registration again is no error, and changes the strategy and the cooling time if it names them; at first
+    they are `firstAvailable` and 0. A released address is given to nobody but its former owner until the cooling time
+    is over."""
 
     message_type: ClassVar[str] = "scope.register"
 

@@ -36,12 +36,13 @@ MIGRATIONS = (
 )
 
 
-def build_handlers() -> dict[str, Handler]:
+def build_handlers(pause_seconds: float = 0.0) -> dict[str, Handler]:
     """The handlers as the executor calls them: each with a store on the transaction's connection."""
 
     def on_connection(handle: table.Handler) -> Handler:
         async def call(request: Any, connection: Connection, context: RequestContext) -> Any:
-            return await handle(request, PostgresStore(connection, Actor(context.sender, context.message_id)))
+            by = Actor(context.sender, context.message_id)
+            return await handle(request, PostgresStore(connection, by, pause_seconds=pause_seconds))
 
         return call
 
@@ -53,7 +54,7 @@ def build_engine(
     pool: Pool, rng: random.Random, *, committed: Callable[[], None] = lambda: None, pause_seconds: float = 0.0
 ) -> Engine:
     """All of IPAM but the bus: what answers a request."""
-    others = IdempotentExecutor(pool, build_handlers(), committed=committed)
+    others = IdempotentExecutor(pool, build_handlers(pause_seconds), committed=committed)
     return Engine(pool, others.execute, rng=rng, committed=committed, pause_seconds=pause_seconds)
 
 

@@ -134,6 +134,7 @@ class Lanes:
     ) -> list[tuple[Work, Outcome | bytes]]:
         if not works:
             return []
+        await asyncio.sleep(self._pause_seconds)
         released = await take_back(connection, state, [claim_of(work) for work in works])
         return [
             (work, ok_reply([used_ip_inventory(one) for one in mine]))

@@ -1,5 +1,6 @@
 """All that changes an L3 network, behind the lock of its scope row."""
 
+import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -48,10 +49,15 @@ _REMOVE_SCOPE = "DELETE FROM scope WHERE l3_network_uuid = $1"
 
 
 class PostgresLockedScope:
-    """`viaduct_ipam.store.api.LockedScope`."""
+    """`viaduct_ipam.store.api.LockedScope`.
 
-    def __init__(self, connection: Connection, scope: Scope) -> None:
+    Args:
+        pause_seconds: slept between a decision and its effect, so that a test can put something there.
+    """
+
+    def __init__(self, connection: Connection, scope: Scope, pause_seconds: float = 0.0) -> None:
         self._connection = connection
+        self._pause_seconds = pause_seconds
         self.scope = scope
 
     @property
@@ -61,6 +67,7 @@ class PostgresLockedScope:
     # ---- ranges and reservations -----------------------------------------------------------------------------
 
     async def add_ranges(self, bounds: Sequence[Bounds], name: str | None) -> list[Range]:
+        await asyncio.sleep(self._pause_seconds)
         added = []
         try:
             for one in bounds:
@@ -83,12 +90,14 @@ class PostgresLockedScope:
         return added
 
     async def remove_range(self, range_uuid: UUID) -> None:
+        await asyncio.sleep(self._pause_seconds)
         await self._connection.execute(_REMOVE_BLOCKS, range_uuid)
         await self._connection.execute(_REMOVE_COOLING, range_uuid)
         await self._connection.execute(_REMOVE_RANGE, range_uuid, self._l3)
         await self._raise_revisions()
 
     async def add_reservation(self, request: CreateReservation) -> Reservation:
+        await asyncio.sleep(self._pause_seconds)
         await count_reserved(self._connection, self._l3, request.start_ip, request.end_ip, sign=1)
         row = await self._connection.fetchrow(
             _ADD_RESERVATION,
@@ -103,6 +112,7 @@ class PostgresLockedScope:
         return reservation_of(row)
 
     async def remove_reservation(self, uuid: UUID) -> Reservation | None:
+        await asyncio.sleep(self._pause_seconds)
         row = await self._connection.fetchrow(_REMOVE_RESERVATION, uuid, self._l3)
         if row is None:
             return None
@@ -114,10 +124,12 @@ class PostgresLockedScope:
     # ---- the scope itself ------------------------------------------------------------------------------------
 
     async def set_strategy(self, strategy: str) -> None:
+        await asyncio.sleep(self._pause_seconds)
         await self._connection.execute(_SET_STRATEGY, self._l3, strategy)
         await self._raise_revisions()
 
     async def set_cooling(self, seconds: int) -> None:
+        await asyncio.sleep(self._pause_seconds)
         await self._connection.execute(_SET_COOLING, self._l3, seconds)
         await self._connection.execute(_SHORTEN_COOLING, self._l3, seconds)
         await self._raise_revisions()
@@ -127,6 +139,7 @@ class PostgresLockedScope:
         await self._connection.execute(_RAISE_REVISIONS, self._l3)
 
     async def remove(self) -> None:
+        await asyncio.sleep(self._pause_seconds)
         await self._connection.execute(_REMOVE_ALL_BLOCKS, self._l3)
         await self._connection.execute(_REMOVE_ALL_COOLING, self._l3)
         await self._connection.execute(_REMOVE_ALL_RANGES, self._l3)

@@ -3,6 +3,7 @@
 READ COMMITTED is enough: what a decision rests on is read by a statement that began after the scope was locked.
 """
 
+import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 from uuid import UUID
@@ -15,6 +16,8 @@ from viaduct_common.errors import InvalidRequest
 from viaduct_common.messages.base import QueryBody, WireModel
 from viaduct_common.messages.ipam import (
     IpamEvent,
+    IpHolding,
+    QueryHistory,
     QueryIps,
     QueryRanges,
     QueryReservations,
@@ -29,7 +32,7 @@ from viaduct_ipam.model.capacity import Usage
 from viaduct_ipam.model.ranges import Address, Bounds, Range
 from viaduct_ipam.model.reservations import Reservation
 from viaduct_ipam.model.state import ScopeState
-from viaduct_ipam.store import capacity, listings, reservations
+from viaduct_ipam.store import capacity, holdings, listings, reservations
 from viaduct_ipam.store.api import Listed, LockedScope, Scope, UsedIp
 from viaduct_ipam.store.filling import announce_fill
 from viaduct_ipam.store.locked import PostgresLockedScope
@@ -88,10 +91,12 @@ class PostgresStore:
 
     Args:
         by: on whose behalf it changes anything.
+        pause_seconds: slept between a decision and its effect, so that a test can put something there.
     """
 
-    def __init__(self, connection: Connection, by: Actor = IPAM_ITSELF) -> None:
+    def __init__(self, connection: Connection, by: Actor = IPAM_ITSELF, *, pause_seconds: float = 0.0) -> None:
         self._connection = connection
+        self._pause_seconds = pause_seconds
         self._by = by
 
     # ---- scopes ----------------------------------------------------------------------------------------------
@@ -109,7 +114,7 @@ class PostgresStore:
 
     async def lock_scope(self, l3_network_uuid: UUID) -> LockedScope | None:
         row = await self._connection.fetchrow(_LOCK_SCOPE, l3_network_uuid)
-        return PostgresLockedScope(self._connection, scope_of(row)) if row else None
+        return PostgresLockedScope(self._connection, scope_of(row), self._pause_seconds) if row else None
 
     async def find_scope(self, l3_network_uuid: UUID) -> Scope | None:
         row = await self._connection.fetchrow(_SCOPE, l3_network_uuid)
@@ -160,6 +165,7 @@ class PostgresStore:
         claim = Claim(self._by, uuids)
         released: list[UsedIp] = []
         for state in await self._locked_states(await self.scopes_of_used(uuids)):
+            await asyncio.sleep(self._pause_seconds)
             [mine] = await take_back(self._connection, state, [claim])
             released += mine
             await announce_fill(self._connection, state)
@@ -217,6 +223,9 @@ class PostgresStore:
     async def list_used(self, query: QueryIps) -> Listed[UsedIp]:
         page = await self._page(listings.USED_IPS, query, query.filters)
         return Listed([used_ip_of(row) for row in page.rows], page.after)
+
+    async def list_holdings(self, query: QueryHistory) -> Listed[IpHolding]:
+        return await holdings.list_holdings(self._connection, query, query.filters)
 
     async def _page(self, listing: Listing, query: QueryBody, filters: WireModel) -> Rows:
         try:

@@ -87,7 +87,7 @@ class Desk:
         while True:
             await self._until(lambda: len(self._waiting) >= (WORTH_PLANNING if self._in_writing else 1))
             works = self._next_batch()
-            with _no_work_forgotten(works), self._no_half_plans():
+            with _no_work_forgotten(works), self._no_half_plans(), store_failures():
                 planned = await self._plan(reader, works)
                 await self._until(lambda: not self._in_writing)
                 good = [one for one in planned if not one.write.state.is_void]

@@ -52,7 +52,13 @@ USED_IPS = Listing(
     columns={
         "uuid": Column("uuid", "uuid"),
         "l3NetworkUuid": Column("used_l3_network_uuid", "uuid"),
-        "rangeUuid": Column("range_uuid", "uuid"),
+        # The network leads to an index; the range alone has none.
+        "rangeUuid": Column(
+            "range_uuid",
+            "uuid",
+            condition="range_uuid = ANY({0}) AND used_l3_network_uuid IN "
+            "(SELECT l3_network_uuid FROM ip_range WHERE uuid = ANY({0}))",
+        ),
         "ip": Column("ip", "inet"),
         "owner": Column("coalesce(owner, '')", "text", condition="owner = ANY({})"),
         "allocatedAt": Column("allocated_at", "timestamptz"),

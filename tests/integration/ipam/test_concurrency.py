@@ -3,15 +3,26 @@
 import asyncio
 import random
 from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from integration.ipam.harness import Ipam, Network
 
 from viaduct_common.errors import Conflict, Exhausted, InUse, IpInUse, IpRangeConflict, NotFound, ViaductError
-from viaduct_common.messages.ipam import AllocateIp, CheckIp, DeleteRange, DeleteScope, RegisterScope, ReleaseIp
+from viaduct_common.messages.ipam import (
+    AllocateIp,
+    CheckIp,
+    DeleteRange,
+    DeleteReservation,
+    DeleteScope,
+    RegisterScope,
+    ReleaseIp,
+)
+from viaduct_common.postgres.pool import Pool
 
-STRATEGIES = ["firstAvailable", "nextFit", "random"]
+STRATEGIES = ["firstAvailable", "nextFit", "random", "sticky"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -61,6 +72,47 @@ async def test_churn_never_gives_an_address_to_two_owners(ipam: Ipam, strategy: 
             tasks.create_task(owner(seed))
 
     assert (await network.capacity()).used == 0
+
+
+async def test_processes_that_share_a_network_agree(pool: Pool, ipam: Ipam) -> None:
+    """Three of them, each with a memory of its own, while owners come and go and an operator reserves and frees: what
+    the owners hold is what is used, and all numbers add up."""
+    network = await ipam.network("nextFit")
+    await network.range(start_ip="10.0.0.240", end_ip="10.0.1.40", prefix_length=23, gateway="10.0.0.1")
+    held: set[str] = set()
+    async with Ipam(pool, 2) as second, Ipam(pool, 3) as third:
+        processes = [ipam, second, third]
+
+        async def owner(seed: int) -> None:
+            rng = random.Random(seed)
+            mine: list[str] = []
+            for _ in range(12):
+                there = replace(network, ipam=rng.choice(processes))
+                if mine and rng.random() < 0.5:
+                    held.difference_update(mine)
+                    assert len(await there.release(*mine)) == len(mine)
+                    mine = []
+                with suppress(Exhausted):
+                    given = await there.ips(count=rng.randint(1, 3), strategy=rng.choice(STRATEGIES))
+                    assert not held.intersection(given)
+                    held.update(given)
+                    mine += given
+
+        async def operator() -> None:
+            for number in range(10):
+                there = replace(network, ipam=processes[number % 3])
+                reservation = await there.reserve("10.0.1.0", "10.0.1.20")
+                await there.capacity()
+                await processes[(number + 1) % 3](DeleteReservation(uuid=reservation.uuid))
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(operator())
+            for seed in range(24):
+                tasks.create_task(owner(seed))
+
+    capacity = await network.capacity()
+    assert capacity.used == len(held)
+    assert capacity.used + capacity.reserved + capacity.available == capacity.total
 
 
 async def test_one_address_asked_for_by_many_goes_to_one(network: Network) -> None:

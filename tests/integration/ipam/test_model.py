@@ -1,8 +1,11 @@
-"""Random programs against IPAM and against a model that is a dict: they never disagree."""
+"""Random programs against IPAM and against a model that is a dict: they never disagree.
+
+The steps of a program go to three processes in turn, each with a memory of its own, which are killed and started again.
+"""
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,7 +23,8 @@ BASE = ipaddress.ip_address("10.0.0.224")
 SUBNET = {"prefix_length": 23, "gateway": "10.0.0.240"}
 GATEWAY = 16
 numbers = st.integers(0, 64)
-strategies = st.sampled_from(["firstAvailable", "nextFit", "random"])
+strategies = st.sampled_from(["firstAvailable", "nextFit", "random", "sticky"])
+PROCESSES = 3
 networks = st.integers(0, 1)
 ends = st.tuples(numbers, st.integers(0, 40)).map(lambda pair: (pair[0], min(64, pair[0] + pair[1])))
 
@@ -37,6 +41,7 @@ step = st.one_of(
     st.tuples(st.just("reserve"), networks, ends),
     st.tuples(st.just("unreserve"), networks, choices),
     st.tuples(st.just("check"), networks, numbers),
+    st.tuples(st.just("kill"), networks, choices),
 )
 # Every program starts with room in both networks, else most of it would be refusals.
 first_ranges = st.tuples(st.integers(4, 20), st.integers(21, 40), st.integers(41, 64)).map(
@@ -81,10 +86,25 @@ class ModelNetwork:
 class Program:
     """Runs steps on both; each step's method asserts that the answers agree."""
 
-    def __init__(self, ipam: Ipam, real: list[Network]) -> None:
-        self.ipam = ipam
-        self.real = real
+    def __init__(self, processes: list[Ipam], networks: list[Network]) -> None:
+        self.processes = processes
+        self.networks = networks
         self.model = [ModelNetwork(), ModelNetwork()]
+        self.turn = 0
+
+    @property
+    def ipam(self) -> Ipam:
+        return self.processes[self.turn % len(self.processes)]
+
+    @property
+    def real(self) -> list[Network]:
+        return [replace(network, ipam=self.ipam) for network in self.networks]
+
+    async def kill(self, _which: int, choice: int) -> None:
+        """Whatever a process remembered is gone."""
+        at = choice % len(self.processes)
+        await self.processes[at].__aexit__()
+        self.processes[at] = await Ipam(self.processes[at].pool, choice).__aenter__()
 
     async def create_range(self, which: int, pair: tuple[int, int]) -> None:
         wanted = set(range(pair[0], pair[1] + 1))
@@ -119,7 +139,7 @@ class Program:
         assert set(got) <= set(one.free)
         if strategy == "firstAvailable":
             assert got == one.free[:count]
-        if strategy == "nextFit":
+        if strategy in {"nextFit", "sticky"}:  # without an owner there is nothing to stick to
             above = [number for number in one.free if number > one.given_last]
             assert got == (above + one.free)[:count]
             one.given_last = got[-1]
@@ -192,14 +212,18 @@ async def test_no_program_tells_ipam_from_its_model(
     pool: Pool, start: list[tuple[Any, ...]], steps: list[tuple[Any, ...]]
 ) -> None:
     """Two L3 networks on one L2 network: every answer, the capacity, the free list and the bitmaps agree."""
-    async with Ipam(pool) as ipam:
+    processes = [await Ipam(pool, seed).__aenter__() for seed in range(PROCESSES)]
+    try:
         l2 = uuid4()
-        program = Program(ipam, [await ipam.network(l2=l2), await ipam.network(l2=l2)])
+        program = Program(processes, [await processes[0].network(l2=l2) for _ in range(2)])
 
-        for name, *arguments in start + steps:
+        for program.turn, (name, *arguments) in enumerate(start + steps):
             run: Callable[..., Any] = getattr(program, name)
             await run(*arguments)
             await program.compare()
 
         own = {uuid for one in program.model for uuid in one.bounds}
-        assert [finding for finding in await ipam.audit() if finding.range_uuid in own] == []
+        assert [finding for finding in await program.ipam.audit() if finding.range_uuid in own] == []
+    finally:
+        for process in processes:
+            await process.__aexit__()

@@ -129,6 +129,18 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("NOT_FOUND", "no such L3 network or range"),
         ("INVALID_REQUEST", "not exactly one of `l3NetworkUuid` and `rangeUuid`"),
     ],
+    "import.create": [],
+    "import.add": [
+        ("NOT_FOUND", "no such import"),
+        ("CONFLICT", "it was applied; or a line is there already with other values, `details.line`"),
+        ("INVALID_REQUEST", "a line is in `rows` twice"),
+    ],
+    "import.apply": [
+        ("NOT_FOUND", "no such import"),
+        ("IP_RANGE_CONFLICT", "a range was added meanwhile in an L3 network that was made meanwhile; try again"),
+    ],
+    "import.problems": [],
+    "import.delete": [],
 }
 
 # By message type or model, then by field; `*` is any of them.

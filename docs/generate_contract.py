@@ -54,6 +54,11 @@ INVENTORIES: list[type[BaseModel]] = [
     ipam.UsedIpInventory,
     ipam.IpAvailability,
     ipam.IpCapacity,
+    ipam.ImportInventory,
+    ipam.ImportLine,
+    ipam.ImportAdded,
+    ipam.ImportResult,
+    ipam.ImportProblem,
     ErrorBody,
     batch.BatchItem,
 ]

@@ -72,12 +72,16 @@ async def _settled(items: AsyncIterator[Any], sort: str) -> AsyncIterator[Any]:
     together: list[Any] = []
     async for item in items:
         if together and getattr(together[0], name) != getattr(item, name):
-            for one in sorted(together, key=_content):
+            for one in _in_order(together):
                 yield one
             together = []
         together.append(item)
-    for one in sorted(together, key=_content):
+    for one in _in_order(together):
         yield one
+
+
+def _in_order(items: list[Any]) -> list[Any]:
+    return items if len(items) == 1 else sorted(items, key=_content)
 
 
 def _content(item: WireModel) -> str:

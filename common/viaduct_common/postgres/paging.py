@@ -62,9 +62,15 @@ async def list_page(connection: Connection, listing: Listing, query: QueryBody, 
     conditions, arguments = [listing.where], list[Any]()
     for name, value in filters.model_dump(exclude_none=True, mode="json").items():
         column = listing.columns[name]
-        arguments.append([str(one) for one in (value if isinstance(value, list) else [value])])
-        array = f"${len(arguments)}::text[]::{column.sql_type}[]"
-        conditions.append((column.condition or f"{column.expression} = ANY({{}})").format(array))
+        values = [str(one) for one in (value if isinstance(value, list) else [value])]
+        if len(values) == 1 and column.condition is None:
+            # Not ANY: only an equality lets an index on this column and the sort column give the rows in order.
+            arguments.append(values[0])
+            conditions.append(f"{column.expression} = ${len(arguments)}::text::{column.sql_type}")
+        else:
+            arguments.append(values)
+            array = f"${len(arguments)}::text[]::{column.sql_type}[]"
+            conditions.append((column.condition or f"{column.expression} = ANY({{}})").format(array))
     sort, descending = _sort_of(listing, query.sort)
     if query.after:
         value, key = _decode(query.after)

@@ -85,9 +85,10 @@ async def apply_import(request: ApplyImport, connection: Connection, context: Re
     await import_checks.check(connection, request.import_uuid)
     problem_count = await imports.problem_count(connection, request.import_uuid)
     applied = not request.dry_run and problem_count == 0
+    counts = await imports.counts(connection, request.import_uuid)
     if applied:
         await _put_into_effect(connection, request.import_uuid, context)
-    counts = await imports.counts(connection, request.import_uuid)
+        await import_writes.tell_planner(connection, counts.get("allocation", 0))
     result = ImportResult(
         applied=applied,
         ranges=counts.get("range", 0),

@@ -10,24 +10,27 @@ from viaduct_common.postgres.pool import Connection
 from viaduct_ipam.store.import_ranges import check_ranges
 from viaduct_ipam.store.imports import CHUNK_ROWS, PATIENCE_SECONDS
 
+# A chunk of lines, fenced off: nothing known of the kind of a row leads the planner to an index that is not by line,
+# of which it would read the whole for every chunk.
+_LINES = "(SELECT * FROM import_row WHERE import_uuid = $1 AND line > $2 AND line <= $3 OFFSET 0)"
 _CHUNK_END = """
     SELECT max(line) FROM (
         SELECT line FROM import_row WHERE import_uuid = $1 AND line > $2 ORDER BY line LIMIT $3) AS chunk
 """
-_NO_SCOPE = """
+_NO_SCOPE = f"""
     INSERT INTO import_problem (import_uuid, line, of_apply, field, code, message)
     SELECT it.import_uuid, it.line, true, 'l3NetworkUuid', 'NOT_FOUND', 'no L3 network ' || it.l3_network_uuid
-    FROM import_row AS it
-    WHERE it.import_uuid = $1 AND it.line > $2 AND it.line <= $3 AND it.kind IS NOT NULL
+    FROM {_LINES} AS it
+    WHERE it.kind IS NOT NULL
       AND NOT EXISTS (SELECT FROM scope WHERE scope.l3_network_uuid = it.l3_network_uuid)
 """
 
 # ---- reservations: see `check_holder` in model/reservations.py.
-_HELD_BY_ANOTHER = """
+_HELD_BY_ANOTHER = f"""
     INSERT INTO import_problem (import_uuid, line, of_apply, field, code, message)
     SELECT $1, it.line, true, 'startIp', 'CONFLICT',
            host(it.start_ip) || ' is reserved for somebody else, by ' || other.called
-    FROM import_row AS it
+    FROM {_LINES} AS it
     CROSS JOIN LATERAL (
         (SELECT 'reservation ' || one.uuid AS called, one.owner, one.mac FROM reservation AS one
          WHERE one.l3_network_uuid = it.l3_network_uuid AND one.start_ip = it.start_ip AND one.end_ip = it.start_ip
@@ -40,13 +43,12 @@ _HELD_BY_ANOTHER = """
          ORDER BY one.line LIMIT 1)
         LIMIT 1
     ) AS other
-    WHERE it.import_uuid = $1 AND it.line > $2 AND it.line <= $3
-      AND it.kind = 'reservation' AND (it.owner IS NOT NULL OR it.mac IS NOT NULL)
+    WHERE it.kind = 'reservation' AND (it.owner IS NOT NULL OR it.mac IS NOT NULL)
       AND (it.owner, it.mac) IS DISTINCT FROM (other.owner, other.mac)
 """
 
 # ---- allocations: see `Bounds.never`, and what a required address is refused for.
-_NOT_TO_BE_HAD = """
+_NOT_TO_BE_HAD = f"""
     WITH meaning (reason, code, text) AS (VALUES
         ('NOT_IN_RANGE', 'NOT_IN_RANGE', 'is in no range of the L3 network'),
         ('NETWORK', 'NOT_IN_RANGE', 'is the network address of its subnet'),
@@ -65,7 +67,7 @@ _NOT_TO_BE_HAD = """
                (SELECT min(twin.line) FROM import_row AS twin
                 WHERE twin.import_uuid = $1 AND twin.kind = 'allocation' AND twin.line < it.line
                   AND twin.l3_network_uuid = it.l3_network_uuid AND twin.start_ip = it.start_ip) AS twin_line
-        FROM import_row AS it
+        FROM {_LINES} AS it
         JOIN scope USING (l3_network_uuid)
         LEFT JOIN LATERAL (
             SELECT * FROM (
@@ -79,7 +81,7 @@ _NOT_TO_BE_HAD = """
                  ORDER BY one.start_ip DESC LIMIT 1)
             ) AS below WHERE below.end_ip >= it.start_ip
         ) AS home ON true
-        WHERE it.import_uuid = $1 AND it.line > $2 AND it.line <= $3 AND it.kind = 'allocation'
+        WHERE it.kind = 'allocation'
     ) AS it
     CROSS JOIN LATERAL (
         SELECT it.line, 'ip' AS field, meaning.code,

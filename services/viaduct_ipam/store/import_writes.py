@@ -4,6 +4,7 @@ What was checked holds: nobody else changes these scopes until the transaction e
 """
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -137,6 +138,9 @@ _ADD_BLOCKS = """
 
 # Whose fill is computed together, from all of their ranges and reservations.
 SCOPES_AT_ONCE = 50
+# From so many new addresses on the planner must know of them at once: pages of a listing would be sorted anew each.
+MANY_ALLOCATIONS = 10_000
+_ANALYZE = "SET LOCAL lock_timeout = '2s'; ANALYZE used_ip, address_block"
 FIRST_UUID = UUID(int=0)
 FIRST_IP = "0.0.0.0"  # no address that can be allocated is below
 
@@ -176,6 +180,14 @@ async def add_allocations(connection: Connection, import_uuid: UUID, sender: str
         )
         await _mark(connection, marks)
         after = last
+
+
+async def tell_planner(connection: Connection, allocations: int) -> None:
+    """Let the planner count what is there now. If a vacuum is at it, that tells it later."""
+    if allocations >= MANY_ALLOCATIONS:
+        with suppress(asyncpg.LockNotAvailableError):
+            async with connection.transaction():
+                await connection.execute(_ANALYZE, timeout=PATIENCE_SECONDS)
 
 
 async def finish(connection: Connection, import_uuid: UUID) -> None:

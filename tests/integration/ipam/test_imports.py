@@ -2,7 +2,10 @@
 
 import asyncio
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
 
@@ -31,6 +34,7 @@ from viaduct_common.messages.ipam import (
 )
 from viaduct_common.postgres.pool import Pool
 from viaduct_console.exporting import export_rows
+from viaduct_console.rowfile import FileRow, read_rows
 from viaduct_ipam.store.imports import purge_overdue
 
 Row = dict[str, Any]
@@ -190,21 +194,26 @@ async def test_export_can_be_imported_into_an_empty_ipam(ipam: Ipam) -> None:
         await network.allocate(required_ip=f"10.0.{third}.10", owner="vm-7")
     rows = await exported(ipam, one, two)
     capacities = [await one.capacity(), await two.capacity()]
-    for table in ("used_ip", "reservation", "address_block", "ip_range"):
-        key = "range_uuid IN (SELECT uuid FROM ip_range WHERE {})" if table == "address_block" else "{}"
-        await ipam.pool.execute(
-            f"DELETE FROM {table} WHERE {key.format('l3_network_uuid = ANY($1::uuid[])')}", [one.l3, two.l3]
-        )
-    await ipam.pool.execute(
-        "UPDATE scope SET revision = revision + 1, layout_revision = layout_revision + 1 WHERE l2_network_uuid = $1",
-        one.l2,
-    )
+    await ipam.pool.execute("TRUNCATE used_ip, reservation, cooling_ip, address_block, ip_range")
+    await ipam.pool.execute("UPDATE scope SET revision = revision + 1, layout_revision = layout_revision + 1")
 
     result = await imported(ipam, rows)
 
     assert result.problems == []
     assert await exported(ipam, one, two) == rows
     assert [await one.capacity(), await two.capacity()] == capacities
+
+
+async def test_the_documents_example_is_imported(ipam: Ipam, network: Network) -> None:
+    """The file in docs/operations.md, read as the command line reads it."""
+    text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    [block] = re.findall(r"^```csv\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    file = BytesIO(re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", str(network.l3), block).encode())
+    rows = [dict(row.values) for row in read_rows(file, "csv") if isinstance(row, FileRow)]
+
+    result = await imported(ipam, rows)
+
+    assert (result.applied, result.ranges, result.reservations, result.allocations) == (True, 1, 1, 2)
 
 
 # ---- what is wrong ---------------------------------------------------------------------------------------------------

@@ -12,8 +12,13 @@ from viaduct_common.messages.base import Role
 from viaduct_common.roles import RolePolicy
 from viaduct_common.telemetry import LogFormat
 
-# The broker users that `deploy/rabbitmq` makes: the operator, and the manager, who asks IPAM.
-SHIPPED_ROLES: dict[str, Role] = {"viaduct-operator": "admin", "viaduct-manager": "operator"}
+# The broker users that `deploy/rabbitmq` makes: the operator, the manager, who asks IPAM, and IPAM, who asks it
+# which owners it knows.
+SHIPPED_ROLES: dict[str, Role] = {
+    "viaduct-operator": "admin",
+    "viaduct-manager": "operator",
+    "viaduct-ipam": "reader",
+}
 
 
 class ServiceSettings(BaseSettings):
@@ -33,7 +38,7 @@ class ServiceSettings(BaseSettings):
         return RolePolicy(self.anonymous_role, SHIPPED_ROLES | self.roles)
 
 
-S = TypeVar("S", bound=ServiceSettings)
+S = TypeVar("S", bound=BaseSettings)
 
 
 def read_settings(settings_type: type[S], program: str, description: str) -> S:

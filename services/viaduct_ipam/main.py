@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 import uvloop
+from prometheus_client import REGISTRY
 
 from viaduct_common import topology
 from viaduct_common.bus import Bus, Outgoing, RequestContext, RequestServer
@@ -20,7 +21,10 @@ from viaduct_common.postgres.pool import Connection, Pool, open_pool
 from viaduct_common.process import stop_signals
 from viaduct_common.settings import read_settings
 from viaduct_common.telemetry import HealthServer, configure_logging
+from viaduct_ipam.engine.auditor import AskOwners, Auditor, ask_manager, nobody_to_ask
 from viaduct_ipam.engine.engine import Engine
+from viaduct_ipam.engine.gauges import NetworkGauges
+from viaduct_ipam.engine.sweeper import Sweeper
 from viaduct_ipam.handlers import imports, table
 from viaduct_ipam.settings import IpamSettings
 from viaduct_ipam.store.imports import purge_imports
@@ -51,11 +55,17 @@ def build_handlers(pause_seconds: float = 0.0) -> dict[str, Handler]:
 
 
 def build_engine(
-    pool: Pool, rng: random.Random, *, committed: Callable[[], None] = lambda: None, pause_seconds: float = 0.0
+    pool: Pool,
+    rng: random.Random,
+    *,
+    ask_owners: AskOwners = nobody_to_ask,
+    committed: Callable[[], None] = lambda: None,
+    pause_seconds: float = 0.0,
 ) -> Engine:
     """All of IPAM but the bus: what answers a request."""
-    others = IdempotentExecutor(pool, build_handlers(pause_seconds), committed=committed)
-    return Engine(pool, others.execute, rng=rng, committed=committed, pause_seconds=pause_seconds)
+    executor = IdempotentExecutor(pool, build_handlers(pause_seconds), committed=committed)
+    auditor = Auditor(pool, ask_owners, executor.execute, committed=committed)
+    return Engine(pool, auditor.execute, rng=rng, committed=committed, pause_seconds=pause_seconds)
 
 
 async def run(settings: IpamSettings) -> None:
@@ -74,13 +84,30 @@ async def _serve(settings: IpamSettings, pool: Pool, bus: Bus, stop: asyncio.Eve
         log.warning("event_unroutable", type=message.type)  # events are not mandatory: it cannot happen
 
     relay = OutboxRelay(pool, bus, unroutable)
-    engine = build_engine(pool, random.SystemRandom(), committed=relay.wake, pause_seconds=settings.pause_seconds)
+    engine = build_engine(
+        pool,
+        random.SystemRandom(),
+        ask_owners=ask_manager(bus),
+        committed=relay.wake,
+        pause_seconds=settings.pause_seconds,
+    )
+    sweeper = Sweeper(pool, history_days=settings.history_days, committed=relay.wake)
+    gauges = NetworkGauges(pool, settings.metrics_networks)
+    REGISTRY.register(gauges)
     server = RequestServer(
         bus, topology.IPAM_QUEUE, IPAM_REQUESTS, engine.execute, settings.role_policy, prefetch=settings.prefetch
     )
     async with asyncio.TaskGroup() as tasks:
         chores = [
-            tasks.create_task(chore) for chore in (relay.run(), engine.run(), purge_answers(pool), purge_imports(pool))
+            tasks.create_task(chore)
+            for chore in (
+                relay.run(),
+                engine.run(),
+                sweeper.run(),
+                gauges.run(),
+                purge_answers(pool),
+                purge_imports(pool),
+            )
         ]
         async with server:
             with HealthServer(settings.metrics_listen, lambda: bus.connected):

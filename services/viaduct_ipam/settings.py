@@ -11,6 +11,7 @@ class IpamSettings(ServiceSettings):
     prefetch: int = Field(default=64, ge=1)
     connections: int = Field(default=10, ge=4)
     history_days: float = Field(default=90.0, gt=0, description="how long it is remembered who held an address")
+    metrics_networks: int = Field(default=1000, ge=0, description="so many L3 networks, the fullest, have metrics")
     pause_seconds: float = Field(
         default=0.0,
         ge=0,

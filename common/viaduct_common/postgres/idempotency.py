@@ -43,7 +43,14 @@ _STORE_MANY = """
     SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::bytea[])
 """
 _STORE = "UPDATE request SET answer = $3, operation_uuid = $4 WHERE sender = $1 AND message_id = $2"
-_PURGE = "DELETE FROM request WHERE created_at < now() - $1::interval"
+_PURGE = """
+    DELETE FROM request WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM request WHERE created_at < now() - $1::interval
+        ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+    RETURNING true
+"""
+# A delete holds its locks, and keeps what it deletes from being vacuumed, until it ends.
+PURGE_CHUNK = 2000
 
 
 @dataclass(frozen=True)
@@ -215,8 +222,19 @@ async def purge_answers(pool: Pool, *, every_seconds: float = 600.0) -> None:
     """Forget answers older than a day, for ever."""
     while True:
         try:
-            async with transaction(pool) as connection:
-                await connection.execute(_PURGE, KEEP)
+            await purge_overdue_answers(pool)
         except StoreUnavailable as error:
             log.warning("purge_postponed", reason=str(error))
         await asyncio.sleep(every_seconds)
+
+
+async def purge_overdue_answers(pool: Pool) -> None:
+    """Forget answers older than a day, a chunk at a time; several processes may do so at once.
+
+    Raises:
+        StoreUnavailable: the database is away.
+    """
+    found = PURGE_CHUNK
+    while found == PURGE_CHUNK:
+        async with transaction(pool) as connection:
+            found = len(await connection.fetch(_PURGE, KEEP, PURGE_CHUNK))

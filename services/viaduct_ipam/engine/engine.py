@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from viaduct_common.bus.serve import Deferred
 from viaduct_common.messages.base import Request
 from viaduct_common.messages.ipam import AllocateIp, ReleaseIp
 from viaduct_common.postgres.pool import Pool, transaction
+from viaduct_ipam.engine import metrics
 from viaduct_ipam.engine.clock import DatabaseClock
 from viaduct_ipam.engine.desk import Desk
 from viaduct_ipam.engine.lanes import Lanes
@@ -76,6 +78,7 @@ class Engine:
             await asyncio.wait([first])
             repeated = True
         self._under_way[work.key] = work.answer
+        began = time.monotonic()
         try:
             if repeated or isinstance(work.request, ReleaseIp) or self._lanes.is_busy(work.l3_network_uuid):
                 self._lanes.submit(work)
@@ -84,3 +87,4 @@ class Engine:
             return await work.answer
         finally:
             del self._under_way[work.key]
+            metrics.engine_seconds(work.request.message_type).observe(time.monotonic() - began)

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
@@ -24,6 +25,7 @@ from viaduct_ipam.engine.planner import Outcome, run_plans
 from viaduct_ipam.engine.work import Work, allocations
 from viaduct_ipam.handlers.inventories import used_ip_inventory
 from viaduct_ipam.model.state import ScopeState
+from viaduct_ipam.store.api import UsedIp
 from viaduct_ipam.store.filling import announce_fill
 from viaduct_ipam.store.giving import give
 from viaduct_ipam.store.releasing import Actor, Claim, take_back
@@ -88,7 +90,7 @@ class Lanes:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with transaction(self._pool) as connection:
-                    answers, state = await self._write(connection, l3_network_uuid, works)
+                    answers, state, count = await self._write(connection, l3_network_uuid, works)
             except AnsweredBefore:
                 if attempt == ATTEMPTS:
                     raise
@@ -96,6 +98,8 @@ class Lanes:
             else:
                 break
         self._committed()
+        metrics.allocated.inc(count.allocated)
+        metrics.released.inc(count.released)
         for work, body in answers:
             work.finish(body)
         if state is not None:
@@ -103,15 +107,19 @@ class Lanes:
 
     async def _write(
         self, connection: Connection, l3_network_uuid: UUID, works: Sequence[Work]
-    ) -> tuple[list[tuple[Work, bytes]], ScopeState | None]:
+    ) -> tuple[list[tuple[Work, bytes]], ScopeState | None, "_Count"]:
         """The answers, for after the commit, and the scope as it is then."""
         works = await _without_answered(connection, works)
         state = await self._locked_state(connection, l3_network_uuid)
         if state is None:
-            return await _without_scope(connection, works), None
+            return await _without_scope(connection, works), None, _Count()
         releases = [work for work in works if isinstance(work.request, ReleaseIp)]
         others = [work for work in works if isinstance(work.request, AllocateIp)]
-        outcomes = await self._release(connection, state, releases)
+        released = await self._release(connection, state, releases)
+        outcomes: list[tuple[Work, Outcome | bytes]] = [
+            (work, ok_reply([used_ip_inventory(one) for one in mine]))
+            for work, mine in zip(releases, released, strict=True)
+        ]
         [decided] = await run_plans(connection, [(state, allocations(others))], self._rng)
         outcomes += zip(others, decided, strict=True)
         planned = to_write(state, outcomes, self._clock.now())
@@ -119,7 +127,8 @@ class Lanes:
         if not await give(connection, [planned.write], pause=self._pause_seconds):
             raise ViaductError("the scope has changed under its lock")
         await announce_fill(connection, state)
-        return list(planned.answers), state
+        count = _Count(allocated=len(planned.write.given), released=sum(map(len, released)))
+        return list(planned.answers), state, count
 
     async def _locked_state(self, connection: Connection, l3_network_uuid: UUID) -> ScopeState | None:
         revision = await lock_revision(connection, l3_network_uuid)
@@ -129,17 +138,20 @@ class Lanes:
         layouts = self._memory.layouts([l3_network_uuid])
         return (await load_states(connection, [l3_network_uuid], layouts)).get(l3_network_uuid)
 
-    async def _release(
-        self, connection: Connection, state: ScopeState, works: Sequence[Work]
-    ) -> list[tuple[Work, Outcome | bytes]]:
+    async def _release(self, connection: Connection, state: ScopeState, works: Sequence[Work]) -> list[list[UsedIp]]:
+        """What was released by each."""
         if not works:
             return []
         await asyncio.sleep(self._pause_seconds)
-        released = await take_back(connection, state, [claim_of(work) for work in works])
-        return [
-            (work, ok_reply([used_ip_inventory(one) for one in mine]))
-            for work, mine in zip(works, released, strict=True)
-        ]
+        return await take_back(connection, state, [claim_of(work) for work in works])
+
+
+@dataclass(frozen=True)
+class _Count:
+    """Addresses that changed hands."""
+
+    allocated: int = 0
+    released: int = 0
 
 
 def claim_of(work: Work) -> Claim:

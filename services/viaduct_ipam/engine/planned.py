@@ -9,6 +9,7 @@ from viaduct_common.errors import ViaductError
 from viaduct_common.messages.base import ErrorReply
 from viaduct_common.messages.ipam import AllocateIp
 from viaduct_common.postgres.idempotency import Answer
+from viaduct_ipam.engine import metrics
 from viaduct_ipam.engine.replies import allocation_reply
 from viaduct_ipam.engine.work import Work
 from viaduct_ipam.model.state import Pick, ScopeState
@@ -28,6 +29,7 @@ class Planned:
 
     def finish(self) -> None:
         """It is committed."""
+        metrics.allocated.inc(len(self.write.given))
         for work, body in self.answers:
             work.finish(body)
 

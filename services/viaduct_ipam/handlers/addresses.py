@@ -13,6 +13,7 @@ from viaduct_common.messages.ipam import (
     RenewIps,
     UsedIpInventory,
 )
+from viaduct_ipam.engine import metrics
 from viaduct_ipam.handlers.inventories import used_ip_inventory
 from viaduct_ipam.model.availability import why_unavailable
 from viaduct_ipam.model.layout import Space
@@ -31,7 +32,9 @@ async def release_ip(request: ReleaseIp, store: Store) -> list[UsedIpInventory]:
     if request.uuids is not None:
         if request.l3_network_uuid is not None or request.ips is not None:
             raise InvalidRequest.of_field("uuids", "give either uuids, or l3NetworkUuid and ips")
-        return [used_ip_inventory(one) for one in await store.release(request.uuids)]
+        released = await store.release(request.uuids)
+        metrics.released.inc(len(released))
+        return [used_ip_inventory(one) for one in released]
     if request.l3_network_uuid is None:
         raise InvalidRequest.of_field(
             "l3NetworkUuid" if request.ips else "uuids", "give uuids, or l3NetworkUuid and ips"

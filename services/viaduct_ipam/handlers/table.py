@@ -4,14 +4,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from viaduct_common.messages import ipam
-from viaduct_ipam.handlers import addresses, capacity, ranges, reservations, scopes
+from viaduct_ipam.handlers import addresses, capacity, holdings, ranges, reservations, scopes
 from viaduct_ipam.store.api import Store
 
 Handler = Callable[[Any, Store], Awaitable[Any]]
 
 
 def handlers() -> dict[str, Handler]:
-    """By message type; what the engine does (`viaduct_ipam.engine`) is not among them."""
+    """By message type; what the engine does (`viaduct_ipam.engine`: allocations, audits) is not among them."""
     return {
         ipam.RegisterScope.message_type: scopes.register_scope,
         ipam.GetScope.message_type: scopes.get_scope,
@@ -30,5 +30,6 @@ def handlers() -> dict[str, Handler]:
         ipam.QueryIps.message_type: addresses.query_ips,
         ipam.CheckIp.message_type: addresses.check_ip,
         ipam.GetFreeIps.message_type: addresses.get_free_ips,
+        ipam.QueryHistory.message_type: holdings.query_history,
         ipam.GetIpCapacity.message_type: capacity.get_ip_capacity,
     }

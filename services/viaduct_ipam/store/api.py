@@ -14,6 +14,8 @@ from uuid import UUID
 from viaduct_common.messages.base import WireModel
 from viaduct_common.messages.ipam import (
     CreateReservation,
+    IpHolding,
+    QueryHistory,
     QueryIps,
     QueryRanges,
     QueryReservations,
@@ -170,3 +172,5 @@ class Store(Protocol):
     async def list_reservations(self, query: QueryReservations) -> Listed[Reservation]: ...
 
     async def list_used(self, query: QueryIps) -> Listed[UsedIp]: ...
+
+    async def list_holdings(self, query: QueryHistory) -> Listed[IpHolding]: ...

@@ -1,6 +1,6 @@
 """Taking addresses back, under the lock of their scope: the rows go to the history, the bits are cleared or cool."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -56,7 +56,9 @@ _TAKE_BACK = f"""
 """
 _WARM = """
     WITH gone AS (
-        DELETE FROM cooling_ip WHERE l3_network_uuid = $1 AND until <= clock_timestamp() RETURNING range_uuid, ip
+        DELETE FROM cooling_ip
+        WHERE l3_network_uuid = $1 AND ip = ANY($2::inet[]) AND until <= clock_timestamp()
+        RETURNING range_uuid, ip
     ), counted AS (
         UPDATE ip_range SET cooling_count = cooling_count - gone_of.count
         FROM (SELECT range_uuid, count(*) FROM gone GROUP BY range_uuid) AS gone_of
@@ -142,9 +144,9 @@ def _columns(rows: Sequence[tuple[Any, int]]) -> tuple[list[Any], list[int]]:
     return [value for value, _ in rows], [number for _, number in rows]
 
 
-async def warm(connection: Connection, state: ScopeState) -> int:
-    """Make what has cooled long enough free again; return how many. The scope is locked."""
-    rows = await connection.fetch(_WARM, state.l3_network_uuid)
+async def warm(connection: Connection, state: ScopeState, ips: Collection[Address]) -> int:
+    """Make those of the addresses that have cooled long enough free again; return how many. The scope is locked."""
+    rows = await connection.fetch(_WARM, state.l3_network_uuid, list(ips))
     if rows:
         state.revision += 1
         for row in rows:

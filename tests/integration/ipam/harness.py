@@ -24,6 +24,8 @@ from viaduct_common.messages.ipam import (
     UsedIpInventory,
 )
 from viaduct_common.postgres.pool import Pool
+from viaduct_ipam.engine.auditor import AskOwners, nobody_to_ask
+from viaduct_ipam.engine.sweeper import Sweeper
 from viaduct_ipam.main import build_engine
 from viaduct_ipam.store.audit import Finding, audit
 
@@ -33,9 +35,12 @@ V = TypeVar("V")
 class Ipam:
     """Async context manager around what one process does."""
 
-    def __init__(self, pool: Pool, seed: int = 1, pause_seconds: float = 0.0) -> None:
+    def __init__(
+        self, pool: Pool, seed: int = 1, pause_seconds: float = 0.0, ask_owners: AskOwners = nobody_to_ask
+    ) -> None:
         self.pool = pool
-        self._engine = build_engine(pool, random.Random(seed), pause_seconds=pause_seconds)
+        self._engine = build_engine(pool, random.Random(seed), ask_owners=ask_owners, pause_seconds=pause_seconds)
+        self._sweeper = Sweeper(pool, history_days=90)
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self._engine.run())
@@ -69,6 +74,10 @@ class Ipam:
         body = {"l3_network_uuid": network.l3, "l2_network_uuid": network.l2, "zone_uuid": network.zone}
         await self(RegisterScope.model_validate({**body, "strategy": strategy, **fields}))
         return network
+
+    async def sweep(self) -> None:
+        """Let happen what is due by the database's clock."""
+        await self._sweeper.sweep_once()
 
     async def audit(self) -> list[Finding]:
         async with self.pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):

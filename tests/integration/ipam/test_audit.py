@@ -1,8 +1,15 @@
 """The store's audit: each thing that is torn is found and named."""
 
+import asyncio
+import os
+import sys
+from ipaddress import ip_address
+from uuid import UUID, uuid4
+
 import pytest
 from integration.ipam.harness import Ipam
 
+from local_stack.postgres import Postgres
 from viaduct_common.postgres.pool import Pool
 from viaduct_ipam.store.audit import audit
 
@@ -86,3 +93,54 @@ async def test_what_is_torn_is_found(ipam: Ipam, pool: Pool, statement: str, pro
 
     assert [one.problem for one in found] == problems
     assert {one.range_uuid for one in found} <= {stored.uuid}
+
+
+async def test_an_address_of_no_range_is_found(ipam: Ipam, pool: Pool) -> None:
+    """Wherever its range would stand among the others; also one in another network than its range."""
+    network = await ipam.network()
+    [stored] = await network.range(network_cidr="10.0.0.0/24")
+    lost = [UUID(int=1), UUID(int=2**128 - 1)]
+    insert = "INSERT INTO used_ip (l3_network_uuid, l2_network_uuid, range_uuid, ip) VALUES ($1, $2, $3, $4)"
+
+    async with pool.acquire() as connection:
+        transaction = connection.transaction(isolation="repeatable_read")
+        await transaction.start()
+        await connection.execute("ALTER TABLE used_ip DROP CONSTRAINT IF EXISTS used_ip_in_range")
+        for number, uuid in enumerate(lost, 1):
+            await connection.execute(insert, network.l3, network.l2, uuid, ip_address(f"10.0.0.{number}"))
+        await connection.execute(insert, uuid4(), network.l2, stored.uuid, ip_address("10.0.0.9"))
+        found = await audit(connection)
+        await transaction.rollback()
+
+    assert [(one.range_uuid, one.problem) for one in found] == [
+        (lost[0], "10.0.0.1 is used of a range that does not exist"),
+        (stored.uuid, "the counter says 0 addresses used, there are 1"),
+        (stored.uuid, "the bitmap of 10.0.0.0 differs from the rows"),
+        (lost[1], "10.0.0.2 is used of a range that does not exist"),
+        (stored.uuid, "10.0.0.9 is used in another L3 network than its range is of"),
+    ]
+
+
+async def test_the_command_prints_what_is_torn_and_fails(ipam: Ipam, pool: Pool, postgres: Postgres) -> None:
+    """Exit 0 and nothing on stdout if all is well, 1 and a line for each problem, 2 without a database."""
+    network = await ipam.network()
+    [stored] = await network.range(network_cidr="10.0.0.0/24")
+    await network.ips(count=3)
+    count = "UPDATE ip_range SET used_count = used_count + $2 WHERE uuid = $1"
+
+    async def run(url: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "viaduct_ipam.check",
+            env={**os.environ, "VIADUCT_POSTGRES_URL": url}, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        return process.returncode, out.decode()
+
+    assert await run(postgres.url("viaduct_ipam")) == (0, "")
+    await pool.execute(count, stored.uuid, 1)
+    try:
+        expected = f"range {stored.uuid}: the counter says 4 addresses used, there are 3\n"
+        assert await run(postgres.url("viaduct_ipam")) == (1, expected)
+    finally:
+        await pool.execute(count, stored.uuid, -1)
+    assert await run("postgresql://nobody@127.0.0.1:1/nothing") == (2, "")

@@ -61,9 +61,10 @@ class Desk:
         self._to_lane = to_lane
         self._pause_seconds = pause_seconds
         self._waiting: deque[Work] = deque()
-        self._changed = asyncio.Event()  # something has arrived, or a write has ended
-        self._in_writing: dict[UUID, ScopeState] = {}
+        self._changed = asyncio.Event()  # something has arrived, is planned, or is written
         self._in_planning: dict[UUID, ScopeState] = {}  # some of them are in writing as well
+        self._planned: list[Planned] = []
+        self._in_writing: dict[UUID, ScopeState] = {}
 
     def submit(self, work: Work) -> None:
         self._waiting.append(work)
@@ -76,43 +77,38 @@ class Desk:
                 with store_failures():
                     async with self._pool.acquire(timeout=10) as reader, self._pool.acquire(timeout=10) as writer:
                         await self._clock.set(reader)
-                        async with asyncio.TaskGroup() as writes:
-                            await self._serve(reader, writer, writes)
+                        async with asyncio.TaskGroup() as hands:
+                            hands.create_task(self._keep_planning(reader))
+                            hands.create_task(self._keep_writing(writer))
             except* StoreUnavailable as errors:
                 log.warning("desk_store_unavailable", reason=repr(errors.exceptions[0]))
-            self._in_writing, self._in_planning = {}, {}
+            finally:
+                self._drop_all()
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _serve(self, reader: Connection, writer: Connection, writes: asyncio.TaskGroup) -> None:
-        while True:
-            await self._until(lambda: len(self._waiting) >= (WORTH_PLANNING if self._in_writing else 1))
-            works = self._next_batch()
-            with _no_work_forgotten(works), self._no_half_plans(), store_failures():
-                planned = await self._plan(reader, works)
-                await self._until(lambda: not self._in_writing)
-                good = [one for one in planned if not one.write.state.is_void]
-                for one in planned:
-                    if one.write.state.is_void:  # it was planned upon a write that did not take effect
-                        self._send_to_lanes(one.works)
-                self._in_planning = {}
-                if good:
-                    self._in_writing = {one.write.l3_network_uuid: one.write.state for one in good}
-                    writes.create_task(self._write(writer, good))
-                    await asyncio.sleep(0)  # on its way before we go on
-
-    @contextmanager
-    def _no_half_plans(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            for state in self._in_planning.values():
-                state.is_void = True
-            raise
+    def _drop_all(self) -> None:
+        for work in (work for one in self._planned for work in one.works):
+            work.fail(StoreUnavailable("the connection that would have written was lost"))
+        for state in (*self._in_planning.values(), *self._in_writing.values()):
+            state.is_void = True
+        self._in_planning, self._planned, self._in_writing = {}, [], {}
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self._changed.clear()
             await self._changed.wait()
+
+    # ---- planning --------------------------------------------------------------------------------------------
+
+    async def _keep_planning(self, reader: Connection) -> None:
+        while True:
+            await self._until(
+                lambda: not self._planned and len(self._waiting) >= (WORTH_PLANNING if self._in_writing else 1)
+            )
+            works = self._next_batch()
+            with _no_work_forgotten(works), self._no_half_plans(), store_failures():
+                self._planned = await self._plan(reader, works)
+                self._changed.set()
 
     def _next_batch(self) -> list[Work]:
         count = len(self._waiting)
@@ -121,7 +117,15 @@ class Desk:
         works = [self._waiting.popleft() for _ in range(min(count, MOST_TOGETHER))]
         return [work for work in works if work.is_wanted]
 
-    # ---- planning --------------------------------------------------------------------------------------------
+    @contextmanager
+    def _no_half_plans(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            for state in self._in_planning.values():
+                state.is_void = True
+            self._in_planning = {}
+            raise
 
     async def _plan(self, reader: Connection, works: list[Work]) -> list[Planned]:
         scopes = by_scope(works)
@@ -153,27 +157,48 @@ class Desk:
 
     # ---- writing ---------------------------------------------------------------------------------------------
 
-    async def _write(self, writer: Connection, planned: list[Planned]) -> None:
-        works = [work for one in planned for work in one.works]
-        metrics.BATCH.observe(len(works))
-        done: set[UUID] = set()
-        try:
-            with _no_work_forgotten(works), store_failures():
-                done = await give(writer, [one.write for one in planned], pause=self._pause_seconds)
-        except AnsweredBefore:
-            metrics.CONFLICTS.labels("message_id").inc()
-        finally:
-            for one in planned:
-                if one.write.l3_network_uuid in done:
-                    one.finish()
-                    if one.write.l3_network_uuid not in self._in_planning:
-                        self._memory.put_back(one.write.state)
-                else:
-                    one.write.state.is_void = True
-                    metrics.CONFLICTS.labels("revision").inc()
+    async def _keep_writing(self, writer: Connection) -> None:
+        """The next batch is on its way before the answers of the last one are given: these set those in motion who
+        wait for them."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._until(lambda: bool(self._planned))
+            planned = [one for one in self._planned if not one.write.state.is_void]
+            for one in self._planned:
+                if one.write.state.is_void:  # it was planned upon a write that did not take effect
                     self._send_to_lanes(one.works)
+            self._in_writing = {one.write.l3_network_uuid: one.write.state for one in planned}
+            self._in_planning, self._planned = {}, []
+            self._changed.set()
+            done = await self._write(writer, planned) if planned else set()
+            for one in planned:
+                if one.write.l3_network_uuid not in done:
+                    one.write.state.is_void = True
             self._in_writing = {}
             self._changed.set()
+            loop.call_soon(self._deliver, planned, done)
+
+    async def _write(self, writer: Connection, planned: list[Planned]) -> set[UUID]:
+        """The scopes for which it took effect."""
+        works = [work for one in planned for work in one.works]
+        metrics.BATCH.observe(len(works))
+        try:
+            with _no_work_forgotten(works), store_failures():
+                return await give(writer, [one.write for one in planned], pause=self._pause_seconds)
+        except AnsweredBefore:
+            metrics.CONFLICTS.labels("message_id").inc()
+        return set()
+
+    def _deliver(self, planned: list[Planned], done: set[UUID]) -> None:
+        for one in planned:
+            state, uuid = one.write.state, one.write.l3_network_uuid
+            if uuid not in done:
+                metrics.CONFLICTS.labels("revision").inc()
+                self._send_to_lanes(one.works)
+                continue
+            one.finish()
+            if state not in (self._in_planning.get(uuid), self._in_writing.get(uuid)):
+                self._memory.put_back(state)
 
     def _send_to_lanes(self, works: Iterable[Work]) -> None:
         for work in works:

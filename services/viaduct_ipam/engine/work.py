@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from uuid import UUID
 
 from viaduct_common.bus import RequestContext
@@ -11,18 +10,17 @@ from viaduct_common.messages.ipam import AllocateIp, ReleaseIp
 Key = tuple[str, UUID]
 
 
-@dataclass(eq=False, slots=True)
 class Work:
-    """`answer` gets the reply's JSON once it is committed, or the error why there is none."""
+    """`answer` gets the reply's JSON once it is committed, or the error why there is none; `key` is whose request it
+    is, and by which message id."""
 
-    l3_network_uuid: UUID
-    request: AllocateIp | ReleaseIp
-    context: RequestContext
-    answer: asyncio.Future[bytes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    __slots__ = ("answer", "key", "l3_network_uuid", "request")
 
-    @property
-    def key(self) -> Key:
-        return self.context.sender, self.context.message_id
+    def __init__(self, l3_network_uuid: UUID, request: AllocateIp | ReleaseIp, context: RequestContext) -> None:
+        self.l3_network_uuid = l3_network_uuid
+        self.request = request
+        self.key: Key = (context.sender, context.message_id)
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     @property
     def is_wanted(self) -> bool:

@@ -103,6 +103,11 @@ class Layout:
     def is_reserved(self, ip: Address) -> bool:
         return int(ip) in self._reserved[ip.version]
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether any address is reserved for somebody."""
+        return bool(self._held)
+
     def held_for(self, owner: str | None, mac: str | None, version: int) -> Iterator[int]:
         """The addresses that are reserved for this owner or this MAC, in the order of their reservations."""
         return (

@@ -6,7 +6,7 @@ scope are then run one after the other, each on what the ones before it have lef
 """
 
 import random
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from typing import Any
@@ -61,7 +61,7 @@ def plan_allocation(request: AllocateIp, state: ScopeState, rng: random.Random) 
     """
     check_allocation(request)
     parts = [_Part(request, state, version, space, rng) for version, space in _spaces(request, state.layout)]
-    yield [ask for part in parts for ask in part.hints()]
+    yield parts[0].hints() if len(parts) == 1 else [ask for part in parts for ask in part.hints()]
     picks: list[list[Pick]] = []
     try:
         for part in parts:
@@ -73,6 +73,8 @@ def plan_allocation(request: AllocateIp, state: ScopeState, rng: random.Random) 
         raise
     for part in parts:
         part.move_cursor()
+    if len(picks) == 1:
+        return picks[0]
     return [pick for together in zip(*picks, strict=True) for pick in together]
 
 
@@ -113,12 +115,15 @@ class _Part:
         self._version = version
         self._strategy: Strategy = STRATEGIES[request.strategy or state.strategy]
         self._required = self._required_ip()
-        self._held = [] if self._required else list(self._held_for_it())
+        self._held = [] if self._required or not state.layout.holds_any else self._held_for_it()
         self._former = not self._required and self._strategy.prefers_former and request.owner is not None
         self._cursor_key = request.range_uuid if request.range_uuid is not None else self._version
         self._searched = False
-        excluded = (int(ip) for ip in request.excluded_ips if ip.version == self._version)
-        self._excluded = masks_by_block(excluded)
+        self._excluded = (
+            masks_by_block(int(ip) for ip in request.excluded_ips if ip.version == version)
+            if request.excluded_ips
+            else {}
+        )
         self._finder = Finder(state, space, self._strategy, self._excluded, rng)
         self._points = [] if self._required else self._strategy.points(space, request.count, rng)
 
@@ -126,11 +131,11 @@ class _Part:
         """What is certain to be needed."""
         if self._required:
             return self._unknown_block(int(self._required.ip))
-        asks = [ask for ip in self._held for ask in self._unknown_block(ip)]
+        asks = [ask for ip in self._held for ask in self._unknown_block(ip)] if self._held else []
         if self._former and self._request.owner not in self._state.former:
             assert self._request.owner is not None
             asks.append(FormerAsk(self._request.owner, self._request.count))
-        return asks + self._finder.hints(self._points)
+        return asks + self._finder.hints(self._points) if self._points else asks
 
     def run(self) -> Generator[list[Ask], None, None]:
         """Fill `picks`, which the caller gives back if anything fails."""
@@ -236,8 +241,8 @@ class _Part:
 
     # ---- looking up ------------------------------------------------------------------------------------------
 
-    def _held_for_it(self) -> Iterator[int]:
-        return iter(dict.fromkeys(self._state.layout.held_for(self._request.owner, self._request.mac, self._version)))
+    def _held_for_it(self) -> list[int]:
+        return list(dict.fromkeys(self._state.layout.held_for(self._request.owner, self._request.mac, self._version)))
 
     def _may_have_reserved(self, ip: int) -> bool:
         return self._request.allow_reserved or ip in self._held_for_it()

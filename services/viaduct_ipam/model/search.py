@@ -88,7 +88,9 @@ class Finder:
             if not left:
                 position = within.open.next_from(occupancy.spend(block))
                 continue
-            usable = left & ~self._excluded.get(block, 0) & _window(block, position, segment.last)
+            usable = left & _window(block, position, segment.last)
+            if self._excluded:
+                usable &= ~self._excluded.get(block, 0)
             for offset in self._strategy.choose(usable, enough - len(found), self._rng):
                 pick = Pick(within, block + offset)
                 self._state.take(pick)
@@ -115,9 +117,5 @@ def lowest_free(state: ScopeState, space: Space, start: Address | None, wanted: 
 
 def _window(block: int, first: int, last: int) -> int:
     """The bits of the block from `first` to `last`."""
-    mask = ALL_TAKEN
-    if first > block:
-        mask &= ALL_TAKEN << (first - block)
-    if last < block + BLOCK_SIZE - 1:
-        mask &= (1 << (last - block + 1)) - 1
-    return mask
+    mask = ALL_TAKEN << (first - block) if first > block else ALL_TAKEN
+    return mask & ((1 << (last - block + 1)) - 1) if last < block + BLOCK_SIZE - 1 else mask

@@ -50,7 +50,7 @@ class Pick(NamedTuple):
         return self.range.version, self.ip
 
 
-@dataclass
+@dataclass(eq=False)
 class ScopeState:
     """Changed in place by one plan after the other; whoever plans on it has it for himself.
 

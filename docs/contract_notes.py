@@ -327,6 +327,7 @@ EVENTS: dict[str, str] = {
     "range.created": '`{"subject": ` [RangeInventory](#object-rangeinventory) `}`, one event per range',
     "range.deleted": '`{"subject": ` [RangeInventory](#object-rangeinventory) `}`',
     "scope.deleted": '`{"subject": ` [ScopeInventory](#object-scopeinventory) `}`',
+    "ip.expired": '`{"subject": ` [UsedIpInventory](#object-usedipinventory) `}`: a lease ended by itself',
 }
 
 SETTINGS: dict[str, str] = {

@@ -18,8 +18,8 @@ from viaduct_ipam.store.releasing import Actor, Claim, take_back
 from viaduct_ipam.store.rows import RANGE_COLUMNS, USED_COLUMNS, Row, used_ip_of
 from viaduct_ipam.store.states import load_states
 
-# Both halves have the same types, so Postgres takes from both in step, and stops at the end of the page. An allocation
-# that ends between two pages keeps its place: it began when it began.
+# Both halves have the same types, so Postgres walks the indexes of both in step, and stops at the end of the page. An
+# allocation that ends between two pages keeps its place: it began when it began.
 _HOLDINGS = Listing(
     select="""
         SELECT uuid, ip, l3_network_uuid, owner, mac, allocated_at, allocated_by, allocated_by_message,

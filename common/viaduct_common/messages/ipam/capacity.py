@@ -42,6 +42,6 @@ class ScopeFill(WireModel):
 
 
 class IpamEvent(WireModel):
-    """The body of `range.created`, `range.deleted`, `scope.deleted`, `scope.filled` and `scope.relieved`."""
+    """The body of all of IPAM's events: `range.*`, `scope.deleted`, `scope.filled`, `scope.relieved`, `ip.expired`."""
 
     subject: dict[str, Any]

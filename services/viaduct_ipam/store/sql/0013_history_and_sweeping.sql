@@ -2,7 +2,7 @@
 
 -- Holdings are listed by when they began. `ended_at` stands in the index so that what had ended before the time that is
 -- asked for is passed over without a look at its row: a GiST index of the spans would make every release dearer by half.
--- used_ip gets no such index, for every allocation would pay for it; what is held now is sorted page by page.
+CREATE INDEX used_ip_allocated_at ON used_ip (allocated_at, uuid);
 CREATE INDEX ip_history_allocated_at ON ip_history (allocated_at, uuid, ended_at);
 
 -- A column, because an index with `used` in its predicate would end that updates of `used` are done in place (HOT): of

@@ -112,15 +112,22 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     "reservation.delete": [],
     "ip.allocate": [
         ("NOT_FOUND", "no such L3 network, or it has no such range"),
-        ("IP_IN_USE", "`requiredIp` cannot be had now; `details.reason` is `USED`, `GATEWAY` or `RESERVED`"),
+        ("IP_IN_USE", "`requiredIp` cannot be had now; `details.reason`: `USED`, `COOLING`, `RESERVED`, `GATEWAY`"),
         ("NOT_IN_RANGE", "`requiredIp` is in no range; or `NETWORK`, `BROADCAST` in `details.reason`"),
         ("EXHAUSTED", "fewer than `count` are free; `details.free`"),
         ("INVALID_REQUEST", "the request contradicts itself"),
     ],
     "ip.release": [("INVALID_REQUEST", "neither or both of `uuids` and `l3NetworkUuid` with `ips`")],
+    "ip.renew": [("NOT_FOUND", "one of them is not in use, or its lease has ended; none was renewed")],
     "ip.get": [("NOT_FOUND", "no such allocation, or it was released")],
     "ip.query": [],
     "ip.check": [("NOT_FOUND", "no such L3 network")],
+    "ip.history": [("INVALID_REQUEST", "`toTime` before `fromTime`")],
+    "ip.audit": [
+        ("PRECONDITION_FAILED", "without `knownOwners`: the manager does not answer; retryable"),
+        ("INVALID_REQUEST", "`after` is not of such an audit"),
+    ],
+    "ip.reclaim": [("PRECONDITION_FAILED", "as in `ip.audit`; nothing was freed")],
     "ip.capacity": [
         ("NOT_FOUND", "one of the L3 networks or ranges does not exist"),
         ("INVALID_REQUEST", "not exactly one of the three lists"),
@@ -219,9 +226,24 @@ MEANINGS: dict[str, dict[str, str]] = {
         "count": "all or none",
         "owner": "free text, to be found again by `ip.query`; not unique",
         "allowReserved": "a `requiredIp` may be a reserved one",
+        "ipVersions": "instead of `ipVersion`: `count` of each, set by set",
+        "mac": "kept beside the owner; gets what is reserved for it, and makes the address where guests do so",
+        "ttlSeconds": "it ends by itself then, unless it is renewed",
     },
     "ip.release": {"uuids": "of allocations, of any L3 networks", "ips": "addresses of `l3NetworkUuid`"},
     "ip.free": {"start": "inclusive; only addresses of its IP version"},
+    "ip.history": {
+        "filters.fromTime": "held at any moment from then on",
+        "filters.toTime": "up to then, inclusive; the same as `fromTime`: at that moment",
+    },
+    "ip.audit": {
+        "l3NetworkUuid": "this one only, by address; default: all, by uuid",
+        "graceSeconds": "what is younger is left out",
+        "knownOwners": "asked instead of the manager",
+        "includeOwnerless": "list what has no owner as well",
+    },
+    "ip.reclaim": {"uuids": "of allocations; those of known owners are kept", "knownOwners": "as in `ip.audit`"},
+    "ip.renew": {"ttlSeconds": "from now on; null: it does not end by itself any more"},
     "scope.register": {
         "strategy": "default: `firstAvailable`, or what it is already",
         "coolingSeconds": "default: 0, or what it is already. A shorter one holds also for what is cooling",
@@ -246,7 +268,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "since": "when `state` last changed",
     },
     "OperationInventory": {"error": "the first failing host's; `details.hostUuid` names it"},
-    "UsedIpInventory": {"owner": "as given at allocation"},
+    "UsedIpInventory": {"owner": "as given at allocation", "expiresAt": "of a lease; null: it does not end by itself"},
+    "IpAudit": {"after": "where the next page begins"},
     "RangeInventory": {"networkCidr": "the subnet"},
     "L2Desired": {
         "l2Network": "the whole inventory, own fields included",
@@ -283,6 +306,7 @@ SORTS: dict[str, list[str]] = {
     "reservation.query": ["startIp", "createdAt", "l3NetworkUuid", "mac", "owner", "uuid"],
     "scope.query": ["createdAt", "l2NetworkUuid", "l3NetworkUuid", "zoneUuid"],
     "ip.query": ["ip", "allocatedAt", "l3NetworkUuid", "owner", "rangeUuid", "uuid"],
+    "ip.history": ["-allocatedAt", "ip", "l3NetworkUuid", "owner", "uuid"],
 }
 
 ERRORS: dict[str, tuple[str, str]] = {
@@ -327,6 +351,8 @@ EVENTS: dict[str, str] = {
     "range.created": '`{"subject": ` [RangeInventory](#object-rangeinventory) `}`, one event per range',
     "range.deleted": '`{"subject": ` [RangeInventory](#object-rangeinventory) `}`',
     "scope.deleted": '`{"subject": ` [ScopeInventory](#object-scopeinventory) `}`',
+    "scope.filled": '`{"subject": ` [ScopeFill](#object-scopefill) `}`: a higher level was reached',
+    "scope.relieved": '`{"subject": ` [ScopeFill](#object-scopefill) `}`: 5 points below the level, `level` holds now',
     "ip.expired": '`{"subject": ` [UsedIpInventory](#object-usedipinventory) `}`: a lease ended by itself',
 }
 
@@ -345,6 +371,9 @@ SETTINGS: dict[str, str] = {
     "caretaker_seconds": "between two rounds of deadlines, retries, lost hosts",
     "prefetch": "requests worked on at once; the rest wait in the queue",
     "connections": "to Postgres, of this process",
+    "pause_seconds": "for tests: sleep between deciding and writing, so that races have time to happen",
+    "metrics_networks": "so many L3 networks, the fullest ones, have metrics of their own; 0: none",
+    "history_days": "how long it is remembered who held an address, after the end",
     "host_uuid": "from the answer to `host.create`",
     "username": "default: the host's uuid",
     "password_file": "default: systemd's credential `amqp_password`",

@@ -7,6 +7,7 @@ tells whether a file would change.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import contract_notes as notes
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings
 
 from viaduct_agent.settings import AgentSettings
@@ -53,7 +55,10 @@ INVENTORIES: list[type[BaseModel]] = [
     ipam.ReservationInventory,
     ipam.UsedIpInventory,
     ipam.IpAvailability,
+    ipam.IpHolding,
+    ipam.IpAudit,
     ipam.IpCapacity,
+    ipam.ScopeFill,
     ipam.ImportInventory,
     ipam.ImportLine,
     ipam.ImportAdded,
@@ -186,8 +191,9 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def says(model: type[BaseModel]) -> str:
-    """The docstring of the model itself, not of a base."""
-    return " ".join((vars(model).get("__doc__") or "").split())
+    """The docstring of the model itself, not of a base; its fields as they are written on the wire."""
+    text = " ".join((vars(model).get("__doc__") or "").split())
+    return re.sub(r"`([a-z]+(?:_[a-z0-9]+)+)`", lambda name: f"`{to_camel(name[1])}`", text)
 
 
 def schema_of(model: type[BaseModel], mode: Any = "serialization") -> Schema:

@@ -18,6 +18,7 @@ import pytest
 from viaduct_agent.dispatch import COMMANDS
 from viaduct_agent.settings import load_settings
 from viaduct_common import errors, topology
+from viaduct_common.messages.base import QueryBody
 from viaduct_common.messages.registry import IPAM_REQUESTS, MANAGER_REQUESTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,26 +112,32 @@ def test_sorts_are_those_of_the_stores(notes: ModuleType) -> None:
         "range.query": ("viaduct_ipam.store.listings", "RANGES"),
         "reservation.query": ("viaduct_ipam.store.listings", "RESERVATIONS"),
         "ip.query": ("viaduct_ipam.store.listings", "USED_IPS"),
+        "ip.history": ("viaduct_ipam.store.holdings", "_HOLDINGS"),
     }
-    assert set(notes.SORTS) == set(listings) == {name for name in REQUESTS if name.endswith(".query")}
+    assert set(notes.SORTS) == set(listings) == {name for name in REQUESTS if issubclass(REQUESTS[name], QueryBody)}
     for name, (module, attribute) in listings.items():
         listing = getattr(importlib.import_module(module), attribute)
         first, *others = notes.SORTS[name]
-        # A filter with a condition of its own alone (attached to a cluster) is nothing to sort by.
-        sortable = set(listing.columns) - ({"clusterUuid"} if name == "l2.query" else set())
+        # A filter with a condition of its own alone (attached to a cluster, held at some time) is nothing to sort by.
+        sortable = set(listing.columns) - {"l2.query": {"clusterUuid"}, "ip.history": {"heldWithin"}}.get(name, set())
         assert {first.lstrip("-"), *others} == sortable, name
         assert first == listing.default_sort, name
 
 
 def test_events_are_those_that_the_code_announces(notes: ModuleType) -> None:
-    """Each `announce("...")` of the services is in the table."""
+    """Each `announce("...")` of the services is in the table, and each type of a message that goes to the events."""
     announced = {"operation.finished"}
     for path in (ROOT / "services").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-                continue
-            if node.func.attr in {"event", "announce"}:
-                announced |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
+        tree = ast.parse(path.read_text())
+        types = {"type"} if "topology.EVENTS" in path.read_text() else set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr in {"event", "announce"}:
+                    announced |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
+            elif isinstance(node, ast.keyword) and node.arg in types and isinstance(node.value, ast.Constant):
+                announced.add(str(node.value.value))
+            elif isinstance(node, ast.Assign) and types and ast.unparse(node.targets[0]) == "event_type":
+                announced |= set(re.findall(r"'([a-z]+\.[a-z]+)'", ast.unparse(node.value)))
     assert set(notes.EVENTS) == announced
 
 

@@ -18,6 +18,7 @@ from viaduct_ipam.store.fullest import fullest_l3
 log = structlog.get_logger()
 
 EVERY_SECONDS = 15.0
+CHUNK = 50  # L3 networks at a time: requests are served in between
 STATES = ("total", "used", "cooling", "reserved", "available")
 
 
@@ -49,11 +50,16 @@ class NetworkGauges(Collector):
         StoreUnavailable: the database is away; what was known stays.
         """
         async with transaction(self._pool) as connection:
-            usages = await usages_of_l3(connection, await fullest_l3(connection, self._networks))
-        parts: dict[tuple[UUID, int], list[Usage]] = {}
-        for usage in usages:
-            parts.setdefault((usage.range.l3_network_uuid, usage.range.bounds.version), []).append(usage)
-        self._capacities = {key: capacity_of(mine) for key, mine in parts.items()}
+            fullest = await fullest_l3(connection, self._networks)
+        capacities: dict[tuple[UUID, int], IpCapacity] = {}
+        for index in range(0, len(fullest), CHUNK):
+            async with transaction(self._pool) as connection:
+                usages = await usages_of_l3(connection, fullest[index : index + CHUNK])
+            parts: dict[tuple[UUID, int], list[Usage]] = {}
+            for usage in usages:
+                parts.setdefault((usage.range.l3_network_uuid, usage.range.bounds.version), []).append(usage)
+            capacities |= {key: capacity_of(mine) for key, mine in parts.items()}
+        self._capacities = capacities
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         family = GaugeMetricFamily(

@@ -2,6 +2,9 @@
 
 from uuid import UUID
 
+import asyncpg
+
+from viaduct_common.bus import StoreUnavailable
 from viaduct_common.postgres.pool import Connection
 
 # By the fullest of its IP versions. The bounds are near enough for an order; those of IPv6 ranges that no bigint can
@@ -20,5 +23,12 @@ _FULLEST = """
 
 
 async def fullest_l3(connection: Connection, limit: int) -> list[UUID]:
-    """Up to `limit` L3 networks, the fullest first; those without ranges are none of them."""
-    return [row[0] for row in await connection.fetch(_FULLEST, limit)]
+    """Up to `limit` L3 networks, the fullest first; those without ranges are none of them.
+
+    Raises:
+        StoreUnavailable: the database is too busy to read all ranges now.
+    """
+    try:
+        return [row[0] for row in await connection.fetch(_FULLEST, limit)]
+    except asyncpg.QueryCanceledError as error:
+        raise StoreUnavailable(repr(error)) from error

@@ -42,6 +42,7 @@ _AWAY = (
     asyncpg.DeadlockDetectedError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.QueryCanceledError,  # it took longer than statement_timeout
 )
 
 

@@ -10,7 +10,7 @@ from viaduct_common.bus import RequestContext
 from viaduct_common.bus.serve import Deferred
 from viaduct_common.messages.base import Request
 from viaduct_common.messages.ipam import AllocateIp, ReleaseIp
-from viaduct_common.postgres.pool import Pool, transaction
+from viaduct_common.postgres.pool import Pool, store_failures
 from viaduct_ipam.engine import metrics
 from viaduct_ipam.engine.clock import DatabaseClock
 from viaduct_ipam.engine.desk import Desk
@@ -63,8 +63,9 @@ class Engine:
 
     async def _release(self, request: ReleaseIp, context: RequestContext) -> bytes | Deferred:
         if request.uuids is not None and request.l3_network_uuid is None and request.ips is None:
-            async with transaction(self._pool) as connection:
-                scopes = await PostgresStore(connection).scopes_of_used(request.uuids)
+            with store_failures():
+                async with self._pool.acquire(timeout=10) as connection:
+                    scopes = await PostgresStore(connection).scopes_of_used(request.uuids)
             if len(scopes) == 1:
                 return await self._once(Work(scopes[0], request, context))
         elif request.uuids is None and request.l3_network_uuid is not None and request.ips is not None:

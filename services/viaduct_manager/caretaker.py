@@ -119,11 +119,18 @@ class Caretaker:
             async with transaction(self._pool) as connection:
                 enrolled = await hosts.enrolled(connection)
             for host_uuid in await self._enrolment.missing(enrolled):
-                await self._enrolment.enrol(host_uuid)
-                log.warning("host_enrolled_again", host_uuid=str(host_uuid))
+                await self._enrol_again(host_uuid)
         except BaseException:
             self._broker_is_new = True  # in the next round
             raise
+
+    async def _enrol_again(self, host_uuid: UUID) -> None:
+        async with transaction(self._pool) as connection:
+            # Locked, so that who removes the host meanwhile revokes after us, and it does not get its place back.
+            if await hosts.find_locked(connection, host_uuid) is None:
+                return
+            await self._enrolment.enrol(host_uuid)
+        log.warning("host_enrolled_again", host_uuid=str(host_uuid))
 
     async def _forget(self) -> None:
         if self._round % FORGET_EVERY_ROUNDS == 0:

@@ -15,8 +15,10 @@ from viaduct_common.bus.failures import StoreUnavailable
 
 log = structlog.get_logger()
 
-# A dead process frees its locks after ten seconds, and no statement waits for ever (PostgreSQL 15, §20.11).
+# A dead process frees its locks after ten seconds, and no statement waits for ever (PostgreSQL 15, §20.11). Statements
+# are short and many: to compile one takes longer than to run it.
 SESSION_SETTINGS = {
+    "jit": "off",
     "statement_timeout": "15s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "20s",

@@ -3,6 +3,7 @@ place where a reply is made thousands of times a second. A test compares it with
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 
 from pydantic_core import to_json
 
@@ -48,5 +49,6 @@ def _middle(home: OpenRange) -> str:
     return home.reply_part
 
 
+@lru_cache(maxsize=8)  # all of a batch are of one moment
 def _timestamp(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")

@@ -125,7 +125,7 @@ class _Part:
             else {}
         )
         self._finder = Finder(state, space, self._strategy, self._excluded, rng)
-        self._points = [] if self._required else self._strategy.points(space, request.count, rng)
+        self._points = [] if self._required else self._strategy.points(space, request.count, rng, state.drawn)
 
     def hints(self) -> list[Ask]:
         """What is certain to be needed."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from viaduct_ipam.model.blocks import block_of
-from viaduct_ipam.model.layout import Layout, OpenRange
+from viaduct_ipam.model.layout import Layout, OpenRange, Space
 from viaduct_ipam.model.occupancy import Occupancy
 
 # Past so many blocks what is known is forgotten: a scope never costs more than a few megabytes.
@@ -74,6 +74,7 @@ class ScopeState:
     former: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # by owner: (IP version, address)
     uncooled: dict[tuple[int, int], Cooling] = field(default_factory=dict)  # given back to their former owners
     moved: set[int | UUID] = field(default_factory=set)  # the cursors that changed
+    drawn: dict[Space, tuple[int, int]] = field(default_factory=dict)  # see `viaduct_ipam.model.strategies`
 
     def occupancy_of(self, range_uuid: UUID) -> Occupancy:
         found = self.occupancy.get(range_uuid)
@@ -87,8 +88,7 @@ class ScopeState:
 
     def take(self, pick: Pick) -> None:
         """Give the address out; it is free, or cools for the one who gets it."""
-        cooling = self.cooling.get(pick.key)
-        if cooling is not None:
+        if self.cooling and (cooling := self.cooling.get(pick.key)) is not None:
             self.uncooled[pick.key] = cooling
             self.cooling[pick.key] = None
             return
@@ -110,6 +110,7 @@ class ScopeState:
         self.former.clear()
         self.uncooled.clear()
         self.moved.clear()
+        self.drawn.clear()
         if sum(map(len, self.occupancy.values())) > MOST_BLOCKS:
             self.occupancy.clear()
 

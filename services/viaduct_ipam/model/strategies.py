@@ -14,6 +14,12 @@ from typing import Protocol
 from viaduct_ipam.model.blocks import bits_of
 from viaduct_ipam.model.layout import OpenRange, Space
 
+# So many addresses of one batch are looked for at one random place.
+SHARE_A_POINT = 8
+
+Drawn = dict[Space, tuple[int, int]]
+"""By space: the rank that was drawn last, and for how many more addresses it is good."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -30,9 +36,13 @@ class Strategy(Protocol):
     moves_cursor: bool  # whether the last address given is remembered
     prefers_former: bool  # whether an owner's former address is tried first
 
-    def points(self, space: Space, count: int, rng: random.Random) -> list[int]:
+    def points(self, space: Space, count: int, rng: random.Random, drawn: Drawn) -> list[int]:
         """Where to begin the search of each of `count` addresses, as ranks in the space; none if that is not known
-        before the search."""
+        before the search.
+
+        Args:
+            drawn: what was drawn for others of the same batch.
+        """
         ...
 
     def segments(self, space: Space, point: int | None, cursor: int | None) -> Iterator[Segment]:
@@ -50,7 +60,7 @@ class FirstAvailable:
     moves_cursor = False
     prefers_former = False
 
-    def points(self, space: Space, count: int, rng: random.Random) -> list[int]:
+    def points(self, space: Space, count: int, rng: random.Random, drawn: Drawn) -> list[int]:
         return []
 
     def segments(self, space: Space, point: int | None, cursor: int | None) -> Iterator[Segment]:
@@ -66,7 +76,7 @@ class NextFit:
     moves_cursor = True
     prefers_former = False
 
-    def points(self, space: Space, count: int, rng: random.Random) -> list[int]:
+    def points(self, space: Space, count: int, rng: random.Random, drawn: Drawn) -> list[int]:
         return []
 
     def segments(self, space: Space, point: int | None, cursor: int | None) -> Iterator[Segment]:
@@ -95,14 +105,24 @@ class Random:
     """Any free address: at random among the free ones of the block in which a random address of the space lies.
 
     If that block has none, the next one with room is taken. So the cost does not grow as the space fills, and all
-    are equally likely as long as they are spread evenly.
+    are equally likely as long as they are spread evenly. Of those that are given out at the same moment a few come
+    from the same block: else each would cost a block of its own.
     """
 
     moves_cursor = False
     prefers_former = False
 
-    def points(self, space: Space, count: int, rng: random.Random) -> list[int]:
-        return [rng.randrange(space.size) for _ in range(count)] if space.size else []
+    def points(self, space: Space, count: int, rng: random.Random, drawn: Drawn) -> list[int]:
+        if not space.size:
+            return []
+        points = []
+        for _ in range(count):
+            point, left = drawn.get(space, (0, 0))
+            if not left:
+                point, left = rng.randrange(space.size), SHARE_A_POINT
+            drawn[space] = point, left - 1
+            points.append(point)
+        return points
 
     def segments(self, space: Space, point: int | None, cursor: int | None) -> Iterator[Segment]:
         if point is None:

@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -73,8 +73,7 @@ _GIVE = """
 Row = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """An address that somebody gets."""
 
     uuid: UUID

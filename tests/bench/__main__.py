@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -11,10 +12,12 @@ from contextlib import suppress
 from types import FrameType
 from typing import Protocol
 
+import structlog
+import uvloop
 from lab import LabError
 from rich.console import Console
 
-from bench import allocation, attach, links, machine, requests
+from bench import allocation, attach, churn, curves, fill, held, links, machine, requests
 from bench.measure import Comparison
 from bench.report import print_table, write_json
 from local_stack.part import StackError
@@ -38,21 +41,31 @@ BENCHES: Mapping[str, Bench] = {
     "attach": attach,
     "links": links,
     "allocation": allocation,
+    "fill": fill,
+    "held": held,
+    "churn": churn,
+    "curves": curves,
 }
+ON_REQUEST = {"churn", "curves"}  # these take minutes each
+IN_PROCESS = {"allocation", "fill", "held", "churn", "curves"}  # what runs in a service's process runs on its loop
 WIDTH = 150  # of a table that goes into a file
 
 
 def main() -> int:
     """Return 0 when everything was measured, whatever came out."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {' '.join(BENCHES)} (default: all)")
-    names = parser.parse_args().names or list(BENCHES)
+    optional = " ".join(sorted(ON_REQUEST))
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"some of: {' '.join(BENCHES)} (default: all but {optional})"
+    )
+    names = parser.parse_args().names or [name for name in BENCHES if name not in ON_REQUEST]
     if unknown := set(names) - BENCHES.keys():
         parser.error(f"no bench {' '.join(sorted(unknown))}; there are: {' '.join(BENCHES)}")
     if os.geteuid() != 0:
         parser.exit(1, "The bench makes network namespaces and virtual hosts: run it as root (sudo make bench).\n")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # of what runs in here
     base = RunDir.default().path / "bench"
     try:
         with RunDir(base / "stack").locked():
@@ -70,7 +83,7 @@ def _measure(names: list[str], run_dir: RunDir) -> int:
     began = time.monotonic()
     try:
         Stack(run_dir).down()  # what a killed run has left
-        with Stack(run_dir, hosts=1, progress=Progress()) as stack:
+        with Stack(run_dir, hosts=0 if IN_PROCESS.issuperset(names) else 1, progress=Progress()) as stack:
             facts = machine.facts(stack)
             load = os.getloadavg()[0]
             console.print(f"\n{facts['cpus']} x {facts['cpu']}, Linux {facts['kernel']}, load {load:.1f}")
@@ -78,7 +91,9 @@ def _measure(names: list[str], run_dir: RunDir) -> int:
                 "Medians of interleaved rounds (least - most); cost: our time as a multiple of the baseline's.\n"
             )
             for name in names:
-                found = asyncio.run(BENCHES[name].run(stack))
+                loop_factory = uvloop.new_event_loop if name in IN_PROCESS else None
+                with asyncio.Runner(loop_factory=loop_factory) as runner:
+                    found = runner.run(BENCHES[name].run(stack))
                 write_json(run_dir.path.parent, name, found, facts)
                 print_table(console, BENCHES[name].TITLE, found)
     except (StackError, LabError) as exc:

@@ -6,7 +6,7 @@ from functools import partial
 from statistics import median
 
 from bench.echo import echo
-from bench.measure import Comparison, compare, median_seconds, rounds
+from bench.measure import Comparison, Contender, compare, median_seconds, rounds
 from local_stack.stack import Stack
 from viaduct_common.client import ViaductClient
 
@@ -49,14 +49,12 @@ async def run(stack: Stack) -> list[Comparison]:
             per_round.detach.append(median(times.detach))
             return per_round.attach[-1]
 
-        seconds = await rounds(
-            {
-                "trip": partial(median_seconds, bare.round_trip, TRIPS),
-                "echo": partial(median_seconds, bare.call, TRIPS),
-                "pairs": pairs,
-            },
-            ROUNDS,
-        )
+        contenders: dict[str, Contender] = {
+            "trip": partial(median_seconds, bare.round_trip, TRIPS),
+            "echo": partial(median_seconds, bare.call, TRIPS),
+            "pairs": pairs,
+        }
+        seconds = await rounds(contenders, ROUNDS)
     found = []
     for name, ours in (("attach", per_round.attach[1:]), ("detach", per_round.detach[1:])):
         for baseline, text in (("trip", "a transient message to oneself"), ("echo", "echo")):

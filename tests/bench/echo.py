@@ -12,22 +12,54 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from uuid import uuid4
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+from uuid import UUID, uuid4
 
 import aio_pika
 import uvloop
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
 
 from local_stack.run_dir import CHECKOUT
+from viaduct_common import topology
+from viaduct_common.messages.base import Request, Service
 
 QUEUE = "bench.echo"
 REPLY_TO = "amq.rabbitmq.reply-to"
 PREFETCH = 64
-BODY = b'{"ok":true,"value":{' + b'"name":"0123456789abcdef",' * 10 + b'"end":0}}'  # as long as a zone's reply
+REPLY = b'{"ok":true,"value":{' + b'"name":"0123456789abcdef",' * 10 + b'"end":0}}'  # as long as a zone's reply
+OK = b'{"ok":true'
+
+
+class Echo(Request[dict[str, Any]]):
+    """The same for the typed client: the echo is asked as if it were a service."""
+
+    message_type: ClassVar[str] = QUEUE
+    service: ClassVar[Service] = cast("Service", QUEUE)  # its routing key
+
+    l3_network_uuid: UUID
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the bare client sends: the routing key, the type, and the JSON."""
+
+    routing_key: str
+    type: str
+    body: bytes
+
+    @classmethod
+    def of(cls, request: Request[Any]) -> "Question":
+        """A request of the contract."""
+        return cls(request.service, request.message_type, request.to_json())
+
+
+ECHO = Question.of(Echo(l3_network_uuid=uuid4()))
 
 
 async def _declare(channel: AbstractChannel) -> None:
-    await channel.declare_queue(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+    queue = await channel.declare_queue(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+    await queue.bind(topology.REQUESTS, QUEUE)
 
 
 async def serve(url: str) -> None:
@@ -41,7 +73,7 @@ async def serve(url: str) -> None:
 
     async def answer(message: AbstractIncomingMessage) -> None:
         reply = aio_pika.Message(
-            BODY, correlation_id=message.message_id, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
+            REPLY, correlation_id=message.message_id, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
         )
         await replies.default_exchange.publish(reply, routing_key=message.reply_to or "", mandatory=False)
         await message.ack()
@@ -52,7 +84,7 @@ async def serve(url: str) -> None:
 
 
 class EchoClient:
-    """Calls the echo, and can also do the least that any call must: one message through the broker and back."""
+    """Asks the echo, asks a service in the same way, and does the least that any call must: one message to itself."""
 
     def __init__(self, requests: AbstractExchange, plain: AbstractExchange, own_queue: str) -> None:
         self._requests = requests
@@ -61,24 +93,37 @@ class EchoClient:
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
 
     async def call(self) -> bytes:
-        """One request and its reply."""
+        """One request to the echo and its reply."""
+        return await self.ask(ECHO)
+
+    async def ask(self, question: Question) -> bytes:
+        """One request, persistent and confirmed, and its reply."""
         key = str(uuid4())
         message = aio_pika.Message(
-            BODY, message_id=key, reply_to=REPLY_TO, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
+            question.body,
+            type=question.type,
+            message_id=key,
+            reply_to=REPLY_TO,
+            content_type="application/json",
+            headers={topology.VERSION_HEADER: topology.CONTRACT_VERSION},
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         )
         answer = self._expect(key)
         try:
-            await self._requests.publish(message, routing_key=QUEUE)
-            return await answer
+            await self._requests.publish(message, routing_key=question.routing_key)
+            body = await answer
         finally:
             del self._waiting[key]
+        if not body.startswith(OK):
+            raise RuntimeError(f"{question.type}: {body.decode()}")
+        return body
 
     async def round_trip(self) -> bytes:
         """One transient message to a queue of our own, unconfirmed."""
         key = str(uuid4())
         answer = self._expect(key)
         try:
-            message = aio_pika.Message(BODY, correlation_id=key)
+            message = aio_pika.Message(REPLY, correlation_id=key)
             await self._plain.publish(message, routing_key=self._own_queue, mandatory=False)
             return await answer
         finally:
@@ -113,7 +158,8 @@ async def echo(url: str) -> AsyncIterator[EchoClient]:
             confirmed = await connection.channel(publisher_confirms=True)
             plain = await connection.channel(publisher_confirms=False)
             own = await plain.declare_queue(exclusive=True, auto_delete=True)
-            client = EchoClient(confirmed.default_exchange, plain.default_exchange, own.name)
+            requests = await confirmed.get_exchange(topology.REQUESTS, ensure=False)
+            client = EchoClient(requests, plain.default_exchange, own.name)
             replies = await confirmed.get_queue(REPLY_TO, ensure=False)
             await replies.consume(client.on_message, no_ack=True)
             await own.consume(client.on_message, no_ack=True)

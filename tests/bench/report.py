@@ -26,9 +26,10 @@ def write_json(folder: Path, name: str, comparisons: Sequence[Comparison], machi
                 "name": one.name,
                 "baseline": one.baseline_name,
                 "unit": one.unit,
-                "ours": asdict(one.shown(one.ours_seconds)),
-                "theirs": asdict(one.shown(one.baseline_seconds)),
+                "ours": asdict(one.shown(one.ours)),
+                "theirs": asdict(one.shown(one.baseline)),
                 "cost": asdict(one.cost),
+                "targetCost": one.target,
             }
             for one in comparisons
         ],
@@ -46,9 +47,10 @@ def print_table(console: Console, title: str, comparisons: Sequence[Comparison])
     table.add_column("unit", header_style="dim")
     table.add_column("cost", justify="right", header_style="dim")
     table.add_column("", header_style="dim")
+    table.add_column("target", justify="right", header_style="dim")
     table.add_column("of what", header_style="dim")
     for one in comparisons:
-        ours, theirs = one.shown(one.ours_seconds), one.shown(one.baseline_seconds)
+        ours, theirs = one.shown(one.ours), one.shown(one.baseline)
         cost = f"{one.cost.min:.2f} - {one.cost.max:.2f}"
         table.add_row(
             one.name,
@@ -57,6 +59,7 @@ def print_table(console: Console, title: str, comparisons: Sequence[Comparison])
             one.unit,
             f"[bold]{one.cost.median:.2f}x[/]",
             cost,
+            f"< {one.target:.2f}x" if one.target else "",
             one.baseline_name,
         )
     console.print(table)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -53,8 +53,7 @@ _PURGE = """
 PURGE_CHUNK = 2000
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The reply to a mutating request, byte for byte."""
 
     sender: str
@@ -228,8 +227,8 @@ async def purge_answers(pool: Pool, *, every_seconds: float = 600.0) -> None:
         await asyncio.sleep(every_seconds)
 
 
-async def purge_overdue_answers(pool: Pool) -> None:
-    """Forget answers older than a day, a chunk at a time; several processes may do so at once.
+async def purge_overdue_answers(pool: Pool, *, keep: timedelta = KEEP) -> None:
+    """Forget answers older than `keep`, a chunk at a time; several processes may do so at once.
 
     Raises:
         StoreUnavailable: the database is away.
@@ -237,4 +236,4 @@ async def purge_overdue_answers(pool: Pool) -> None:
     found = PURGE_CHUNK
     while found == PURGE_CHUNK:
         async with transaction(pool) as connection:
-            found = len(await connection.fetch(_PURGE, KEEP, PURGE_CHUNK))
+            found = len(await connection.fetch(_PURGE, keep, PURGE_CHUNK))

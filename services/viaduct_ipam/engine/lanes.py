@@ -90,6 +90,8 @@ class Lanes:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with transaction(self._pool) as connection:
+                    if attempt > 1:
+                        works = await _without_answered(connection, works)
                     answers, state, count = await self._write(connection, l3_network_uuid, works)
             except AnsweredBefore:
                 if attempt == ATTEMPTS:
@@ -109,7 +111,6 @@ class Lanes:
         self, connection: Connection, l3_network_uuid: UUID, works: Sequence[Work]
     ) -> tuple[list[tuple[Work, bytes]], ScopeState | None, "_Count"]:
         """The answers, for after the commit, and the scope as it is then."""
-        works = await _without_answered(connection, works)
         state = await self._locked_state(connection, l3_network_uuid)
         if state is None:
             return await _without_scope(connection, works), None, _Count()
@@ -124,7 +125,9 @@ class Lanes:
         outcomes += zip(others, decided, strict=True)
         planned = to_write(state, outcomes, self._clock.now())
         metrics.BATCH.observe(len(planned.works))
-        if not await give(connection, [planned.write], pause=self._pause_seconds):
+        if not planned.write.given:
+            await store_answers(connection, [planned.kept(work, body) for work, body in planned.answers])
+        elif not await give(connection, [planned.write], pause=self._pause_seconds):
             raise ViaductError("the scope has changed under its lock")
         await announce_fill(connection, state)
         count = _Count(allocated=len(planned.write.given), released=sum(map(len, released)))
@@ -162,7 +165,8 @@ def claim_of(work: Work) -> Claim:
 
 
 async def _without_answered(connection: Connection, works: Sequence[Work]) -> list[Work]:
-    """What was answered before gets the same answer again."""
+    """What was answered before gets the same answer again. It is looked up only once it is known that there is such:
+    most requests come once."""
     former = await former_answers(connection, [work.key for work in works])
     fresh = []
     for work in works:

@@ -27,6 +27,11 @@ class Planned:
     def works(self) -> list[Work]:
         return [work for work, _ in self.answers]
 
+    @staticmethod
+    def kept(work: Work, body: bytes) -> Answer:
+        """As it is stored for a repetition."""
+        return Answer(*work.key, work.request.message_type, body)
+
     def finish(self) -> None:
         """It is committed."""
         metrics.allocated.inc(len(self.write.given))
@@ -50,13 +55,14 @@ def to_write(
             mine = _give(work, work.request, outcome, now)
             given += mine
             answers.append((work, allocation_reply(mine)))
-    kept = [Answer(*work.key, work.request.message_type, body) for work, body in answers]
+    kept = [Planned.kept(work, body) for work, body in answers]
     return Planned(ScopeWrite(state, given, kept), answers)
 
 
 def _give(work: Work, request: AllocateIp, picks: Sequence[Pick], now: datetime) -> list[Given]:
     expires_at = now + timedelta(seconds=request.ttl_seconds) if request.ttl_seconds is not None else None
-    return [Given(uuid4(), pick, request.owner, request.mac, now, expires_at, *work.key) for pick in picks]
+    sender, message_id = work.key
+    return [Given(uuid4(), pick, request.owner, request.mac, now, expires_at, sender, message_id) for pick in picks]
 
 
 def by_scope(works: Iterable[Work]) -> dict[UUID, list[Work]]:

@@ -51,20 +51,15 @@ _GIVE = """
                              expires_at, allocated_by, allocated_by_message)
         SELECT pick.uuid, held.l3_network_uuid, held.l2_network_uuid, pick.range_uuid, pick.ip::inet, pick.owner,
             pick.mac::macaddr, pick.allocated_at, pick.expires_at, pick.sender, pick.message_id
-        FROM unnest($17::uuid[], $18::uuid[], $19::uuid[], $20::text[], $21::text[], $22::text[], $23::timestamptz[],
-                    $24::timestamptz[], $25::text[], $26::uuid[])
-            AS pick(uuid, l3_network_uuid, range_uuid, ip, owner, mac, allocated_at, expires_at, sender, message_id)
-        JOIN held USING (l3_network_uuid)
+        FROM unnest($17::given_address[]) AS pick JOIN held ON held.l3_network_uuid = pick.l3
     ), warmed AS (
         DELETE FROM cooling_ip
-        USING unnest($27::uuid[], $28::text[]) AS gone(l3_network_uuid, ip) JOIN held USING (l3_network_uuid)
+        USING unnest($18::uuid[], $19::text[]) AS gone(l3_network_uuid, ip) JOIN held USING (l3_network_uuid)
         WHERE cooling_ip.l3_network_uuid = gone.l3_network_uuid AND cooling_ip.ip = gone.ip::inet
     ), answered AS (
         INSERT INTO request (sender, message_id, type, answer)
         SELECT reply.sender, reply.message_id, reply.type, reply.answer
-        FROM unnest($29::uuid[], $30::text[], $31::uuid[], $32::text[], $33::bytea[])
-            AS reply(l3_network_uuid, sender, message_id, type, answer)
-        JOIN held USING (l3_network_uuid)
+        FROM unnest($20::kept_answer[]) AS reply JOIN held ON held.l3_network_uuid = reply.l3
     )
     SELECT l3_network_uuid FROM held
 """
@@ -184,9 +179,9 @@ async def give(connection: Connection, writes: Sequence[ScopeWrite], *, pause: f
             *_columns(3, (row for one in writes for row in one.raised)),
             *_columns(6, (row for one in writes for row in one.counted)),
             *_columns(5, (row for one in writes for row in one.marked)),
-            *_columns(10, (row for one in writes for row in one.given)),
+            [row for one in writes for row in one.given],
             *_columns(2, (row for one in writes for row in one.warmed)),
-            *_columns(5, (row for one in writes for row in one.answered)),
+            [row for one in writes for row in one.answered],
         )
     except asyncpg.UniqueViolationError as error:
         raise AnsweredBefore from error

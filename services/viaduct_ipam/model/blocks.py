@@ -38,3 +38,19 @@ def bits_of(mask: int) -> Iterator[int]:
         lowest = mask & -mask
         yield lowest.bit_length() - 1
         mask ^= lowest
+
+
+def nth_bit(mask: int, rank: int) -> int:
+    """The position of the set bit with `rank` set bits below it, of a mask of one block."""
+    position, width = 0, BLOCK_SIZE
+    while width > 1:
+        width //= 2
+        lower = mask & (1 << width) - 1
+        below = lower.bit_count()
+        if rank < below:
+            mask = lower
+        else:
+            rank -= below
+            mask >>= width
+            position += width
+    return position

@@ -29,13 +29,16 @@ class Occupancy:
 
     def __init__(self) -> None:
         self.taken: dict[int, int] = {}
+        self.stored: set[int] = set()  # of the known blocks those that the store has; and some that are not known
         self._behind: dict[int, int] = {}  # block -> the next one that may have room, where that is not the neighbour
         self.width = FIRST_WIDTH  # how many blocks with room the next look asks for
         self._spent: dict[int, int] = {}  # block without room -> a later one; a chain ends at room, or the unknown
 
-    def learn_block(self, block: int, taken: int) -> None:
-        """All that is stored of one block; nothing stored is 0."""
-        self.taken.setdefault(block, taken)
+    def learn_block(self, block: int, taken: int | None) -> None:
+        """All that is stored of one block, if it is."""
+        self.taken.setdefault(block, taken or 0)
+        if taken is not None:
+            self.stored.add(block)
 
     def learn(
         self, asked: int, rooms: Iterable[StoredBlock], *, asked_is_stored: bool, last: int, complete: bool
@@ -47,6 +50,10 @@ class Occupancy:
             complete: there are no more of them up to the block `last`, where the range ends.
         """
         stored = list(rooms)
+        self.stored.update(block.first for block in stored)
+        self.stored.update(block.first + BLOCK_SIZE for block in stored if block.next_is_full)
+        if asked_is_stored:
+            self.stored.add(asked)
         beyond = last + BLOCK_SIZE
         if not asked_is_stored:
             self.taken.setdefault(asked, 0)

@@ -68,13 +68,13 @@ class ScopeState:
     counters: dict[UUID, Counters]
     cursors: dict[int | UUID, int]
     occupancy: dict[UUID, Occupancy] = field(default_factory=dict)
+    drawn: dict[Space, tuple[int, int]] = field(default_factory=dict)  # see `viaduct_ipam.model.strategies`
     is_void: bool = False  # what it was brought to did not become true
     # Of the batch that is being planned:
     cooling: dict[tuple[int, int], Cooling | None] = field(default_factory=dict)  # None: not cooling
     former: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # by owner: (IP version, address)
     uncooled: dict[tuple[int, int], Cooling] = field(default_factory=dict)  # given back to their former owners
     moved: set[int | UUID] = field(default_factory=set)  # the cursors that changed
-    drawn: dict[Space, tuple[int, int]] = field(default_factory=dict)  # see `viaduct_ipam.model.strategies`
 
     def occupancy_of(self, range_uuid: UUID) -> Occupancy:
         found = self.occupancy.get(range_uuid)
@@ -110,7 +110,6 @@ class ScopeState:
         self.former.clear()
         self.uncooled.clear()
         self.moved.clear()
-        self.drawn.clear()
         if sum(map(len, self.occupancy.values())) > MOST_BLOCKS:
             self.occupancy.clear()
 

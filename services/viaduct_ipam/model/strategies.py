@@ -11,11 +11,11 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Protocol
 
-from viaduct_ipam.model.blocks import bits_of
+from viaduct_ipam.model.blocks import bits_of, nth_bit
 from viaduct_ipam.model.layout import OpenRange, Space
 
-# So many addresses of one batch are looked for at one random place.
-SHARE_A_POINT = 8
+# So many addresses are looked for at one random place.
+SHARE_A_POINT = 16
 
 Drawn = dict[Space, tuple[int, int]]
 """By space: the rank that was drawn last, and for how many more addresses it is good."""
@@ -41,7 +41,7 @@ class Strategy(Protocol):
         before the search.
 
         Args:
-            drawn: what was drawn for others of the same batch.
+            drawn: what was drawn for those before; changed in place.
         """
         ...
 
@@ -105,8 +105,8 @@ class Random:
     """Any free address: at random among the free ones of the block in which a random address of the space lies.
 
     If that block has none, the next one with room is taken. So the cost does not grow as the space fills, and all
-    are equally likely as long as they are spread evenly. Of those that are given out at the same moment a few come
-    from the same block: else each would cost a block of its own.
+    are equally likely as long as they are spread evenly. A few that follow one another come from the same place: else
+    each would cost a block of its own.
     """
 
     moves_cursor = False
@@ -131,6 +131,8 @@ class Random:
         return cyclic(space.ranges, index, max(space.ranges[index].first, ip & ~0xFF))
 
     def choose(self, free: int, wanted: int, rng: random.Random) -> list[int]:
+        if wanted == 1 and free:
+            return [nth_bit(free, rng.randrange(free.bit_count()))]
         positions = list(bits_of(free))
         return rng.sample(positions, min(wanted, len(positions)))
 

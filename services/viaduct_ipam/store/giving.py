@@ -40,26 +40,31 @@ _GIVE = """
         JOIN held USING (l3_network_uuid)
         WHERE ip_range.uuid = changed.uuid
     ), marked AS (
-        INSERT INTO address_block AS block (range_uuid, first_ip, assignable, used)
-        SELECT changed.range_uuid, changed.first_ip::inet, changed.assignable, changed.used
-        FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::bit(256)[], $16::bit(256)[])
-            AS changed(range_uuid, l3_network_uuid, first_ip, assignable, used)
+        UPDATE address_block AS block SET used = block.used | changed.used
+        FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::bit(256)[])
+            AS changed(range_uuid, l3_network_uuid, first_ip, used)
         JOIN held USING (l3_network_uuid)
-        ON CONFLICT (range_uuid, first_ip) DO UPDATE SET used = block.used | excluded.used
+        WHERE block.range_uuid = changed.range_uuid AND block.first_ip = changed.first_ip::inet
+    ), made AS (
+        INSERT INTO address_block (range_uuid, first_ip, assignable, used)
+        SELECT fresh.range_uuid, fresh.first_ip::inet, fresh.assignable, fresh.used
+        FROM unnest($16::uuid[], $17::uuid[], $18::text[], $19::bit(256)[], $20::bit(256)[])
+            AS fresh(range_uuid, l3_network_uuid, first_ip, assignable, used)
+        JOIN held USING (l3_network_uuid)
     ), given AS (
         INSERT INTO used_ip (uuid, l3_network_uuid, l2_network_uuid, range_uuid, ip, owner, mac, allocated_at,
                              expires_at, allocated_by, allocated_by_message)
         SELECT pick.uuid, held.l3_network_uuid, held.l2_network_uuid, pick.range_uuid, pick.ip::inet, pick.owner,
             pick.mac::macaddr, pick.allocated_at, pick.expires_at, pick.sender, pick.message_id
-        FROM unnest($17::given_address[]) AS pick JOIN held ON held.l3_network_uuid = pick.l3
+        FROM unnest($21::given_address[]) AS pick JOIN held ON held.l3_network_uuid = pick.l3
     ), warmed AS (
         DELETE FROM cooling_ip
-        USING unnest($18::uuid[], $19::text[]) AS gone(l3_network_uuid, ip) JOIN held USING (l3_network_uuid)
+        USING unnest($22::uuid[], $23::text[]) AS gone(l3_network_uuid, ip) JOIN held USING (l3_network_uuid)
         WHERE cooling_ip.l3_network_uuid = gone.l3_network_uuid AND cooling_ip.ip = gone.ip::inet
     ), answered AS (
         INSERT INTO request (sender, message_id, type, answer)
         SELECT reply.sender, reply.message_id, reply.type, reply.answer
-        FROM unnest($20::kept_answer[]) AS reply JOIN held ON held.l3_network_uuid = reply.l3
+        FROM unnest($24::kept_answer[]) AS reply JOIN held ON held.l3_network_uuid = reply.l3
     )
     SELECT l3_network_uuid FROM held
 """
@@ -102,6 +107,7 @@ class ScopeWrite:
         self.raised: list[Row] = []
         self.counted: list[Row] = []
         self.marked: list[Row] = []
+        self.made: list[Row] = []
         self.given: list[Row] = [
             (
                 one.uuid, l3, one.pick.range.uuid, address_text(one.pick.range.version, one.pick.ip), one.owner,
@@ -123,9 +129,15 @@ class ScopeWrite:
             one = state.layout.by_uuid[uuid]
             last_given = _moved(state, uuid, one.version)
             self.counted.append((uuid, l3, changed.used, changed.uncooled, changed.reserved, last_given))
+            stored = state.occupancy_of(uuid).stored
             for block, mask in changed.masks.items():
-                first, assignable = address_text(one.version, block), bit_string(one.assignable_mask(block))
-                self.marked.append((uuid, l3, first, assignable, bit_string(mask)))
+                first = address_text(one.version, block)
+                if block in stored:
+                    self.marked.append((uuid, l3, first, bit_string(mask)))
+                else:
+                    assignable = bit_string(one.assignable_mask(block))
+                    self.made.append((uuid, l3, first, assignable, bit_string(mask)))
+            stored.update(changed.masks)
             counted = state.counters[uuid]
             counted.used += changed.used
             counted.cooling -= changed.uncooled
@@ -133,8 +145,8 @@ class ScopeWrite:
 
 
 def _by_range(state: ScopeState, given: Sequence[Given]) -> dict[UUID, _RangeChange]:
-    """One that cooled was taken, and perhaps reserved, before. Behind a full block an empty one is marked: the search
-    leans on its being stored."""
+    """One that cooled was taken, and perhaps reserved, before. Behind a full block an empty one is marked, so that it
+    is stored: the search leans on it."""
     changes: dict[UUID, _RangeChange] = {}
     for one in given:
         home, ip = one.pick
@@ -150,10 +162,11 @@ def _by_range(state: ScopeState, given: Sequence[Given]) -> dict[UUID, _RangeCha
         block = block_of(ip)
         changed.masks[block] = changed.masks.get(block, 0) | 1 << (ip - block)
     for uuid, changed in changes.items():
-        home, taken = state.layout.by_uuid[uuid], state.occupancy_of(uuid).taken
+        home, known = state.layout.by_uuid[uuid], state.occupancy_of(uuid)
         for block in list(changed.masks):
-            if taken[block] == home.assignable_mask(block) and block + BLOCK_SIZE <= home.last:
-                changed.masks.setdefault(block + BLOCK_SIZE, 0)
+            behind = block + BLOCK_SIZE
+            if known.taken[block] == home.assignable_mask(block) and behind <= home.last and behind not in known.stored:
+                changed.masks.setdefault(behind, 0)
     return changes
 
 
@@ -178,7 +191,8 @@ async def give(connection: Connection, writes: Sequence[ScopeWrite], *, pause: f
             *_columns(2, (row for one in writes for row in one.planned)),
             *_columns(3, (row for one in writes for row in one.raised)),
             *_columns(6, (row for one in writes for row in one.counted)),
-            *_columns(5, (row for one in writes for row in one.marked)),
+            *_columns(4, (row for one in writes for row in one.marked)),
+            *_columns(5, (row for one in writes for row in one.made)),
             [row for one in writes for row in one.given],
             *_columns(2, (row for one in writes for row in one.warmed)),
             [row for one in writes for row in one.answered],

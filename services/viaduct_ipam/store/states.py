@@ -170,7 +170,7 @@ async def _answer_blocks(connection: Connection, asks: list[tuple[ScopeState, Bl
     )
     masks = {row["number"] - 1: mask_of_bits(row["used"]) for row in rows}
     for number, (state, ask) in enumerate(asks):
-        state.occupancy_of(ask.range_uuid).learn_block(ask.block, masks.get(number, 0))
+        state.occupancy_of(ask.range_uuid).learn_block(ask.block, masks.get(number))
 
 
 async def _answer_cooling(connection: Connection, state: ScopeState, asks: list[CoolingAsk]) -> None:

@@ -104,7 +104,7 @@ class PlainStore:
             case RoomsAsk():
                 self._answer_rooms(ask)
             case BlockAsk(uuid, block):
-                self.state.occupancy_of(uuid).learn_block(block, self.stored[uuid].get(block, 0))
+                self.state.occupancy_of(uuid).learn_block(block, self.stored[uuid].get(block))
             case CoolingAsk(version, ip):
                 cools = (version, ip) in self.cooling
                 self.state.cooling[version, ip] = Cooling(self.cooling[version, ip]) if cools else None

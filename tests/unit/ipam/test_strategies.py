@@ -10,6 +10,7 @@ from unit.ipam.plain_store import PlainStore, make_range, make_reservation, make
 
 from viaduct_common.errors import Exhausted
 from viaduct_common.messages.ipam import AllocateIp
+from viaduct_ipam.model.blocks import nth_bit
 from viaduct_ipam.model.layout import Space, allocation_order
 from viaduct_ipam.model.search import lowest_free
 from viaduct_ipam.model.state import Pick
@@ -107,6 +108,7 @@ def test_random_is_even_while_there_is_room() -> None:
     drawn: dict[str, int] = {}
     for seed in range(5000):
         state.occupancy.clear()
+        state.drawn.clear()
         [given] = PlainStore(state).allocate(ask(strategy="random"), seed=seed)
         drawn[texts(given)[0]] = drawn.get(texts(given)[0], 0) + 1
 
@@ -177,3 +179,11 @@ def test_pools_come_after_normal_ranges() -> None:
     )
 
     assert allocation_order([pool, high, low]) == [low, high, pool]
+
+
+@given(positions=st.sets(st.integers(0, 255), min_size=1))
+def test_the_nth_bit_is_found_by_its_rank(positions: set[int]) -> None:
+    """Of any mask, each bit."""
+    mask = sum(1 << position for position in positions)
+
+    assert [nth_bit(mask, rank) for rank in range(len(positions))] == sorted(positions)

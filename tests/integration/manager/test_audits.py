@@ -1,4 +1,4 @@
-"""`ip.audit` and `ip.reclaim` with a real manager behind a real broker: IPAM asks it, with the rights it is shipped with."""
+"""`ip.audit` and `ip.reclaim` with a real manager behind a real broker: IPAM asks it, with the rights it comes with."""
 
 import asyncio
 from typing import Any

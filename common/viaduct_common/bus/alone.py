@@ -20,8 +20,9 @@ async def publish_alone(address: URL, reply: Outgoing, app_id: str) -> None:
         AMQP_FAILURES: no connection, a nack, or it went away.
     """
     with broker_failures():
-        connection = await aio_pika.connect(address, client_properties={"connection_name": f"{app_id} (one reply)"})
+        connection = aio_pika.Connection(address, client_properties={"connection_name": f"{app_id} (one reply)"})
         try:
+            await connection.connect()
             channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             await channel.default_exchange.publish(
                 _amqp(reply, app_id), routing_key=reply.routing_key, mandatory=reply.mandatory

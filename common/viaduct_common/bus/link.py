@@ -144,8 +144,10 @@ class Link:
         async with asyncio.timeout(CONNECT_SECONDS):
             with broker_failures():
                 connection = TappedConnection(self.address, client_properties={"connection_name": self._name})
-                await connection.connect(timeout=CONNECT_SECONDS)
+                # Before it stands, so that it is closed also if it never does: aio-pika closes what is forgotten from
+                # the garbage collector, in whatever thread that runs.
                 self.connection = connection
+                await connection.connect(timeout=CONNECT_SECONDS)
 
                 def on_close(_connection: AbstractConnection | None, error: BaseException | None) -> None:
                     self.reset(f"the connection was closed: {error!r}")

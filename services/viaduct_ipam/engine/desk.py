@@ -75,11 +75,13 @@ class Desk:
         while True:
             try:
                 with store_failures():
-                    async with self._pool.acquire(timeout=10) as reader, self._pool.acquire(timeout=10) as writer:
-                        await self._clock.set(reader)
-                        async with asyncio.TaskGroup() as hands:
-                            hands.create_task(self._keep_planning(reader))
-                            hands.create_task(self._keep_writing(writer))
+                    async with (
+                        self._pool.acquire(timeout=10) as reader,
+                        self._pool.acquire(timeout=10) as writer,
+                        asyncio.TaskGroup() as hands,
+                    ):
+                        hands.create_task(self._keep_planning(reader))
+                        hands.create_task(self._keep_writing(writer))
             except* StoreUnavailable as errors:
                 log.warning("desk_store_unavailable", reason=repr(errors.exceptions[0]))
             finally:
@@ -128,6 +130,8 @@ class Desk:
             raise
 
     async def _plan(self, reader: Connection, works: list[Work]) -> list[Planned]:
+        if self._clock.is_stale:
+            await self._clock.set(reader)
         scopes = by_scope(works)
         states = await self._states(reader, scopes)
         for uuid in scopes.keys() - states.keys():

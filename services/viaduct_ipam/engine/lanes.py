@@ -123,6 +123,8 @@ class Lanes:
         ]
         [decided] = await run_plans(connection, [(state, allocations(others))], self._rng)
         outcomes += zip(others, decided, strict=True)
+        if self._clock.is_stale:
+            await self._clock.set(connection)
         planned = to_write(state, outcomes, self._clock.now())
         metrics.BATCH.observe(len(planned.works))
         if not planned.write.given:

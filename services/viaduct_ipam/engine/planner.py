@@ -33,9 +33,3 @@ async def run_plans(
         if asks:
             await answer_asks(connection, asks)
     return outcomes
-
-
-async def drive(connection: Connection, state: ScopeState, plan: Generator[list[Ask], None, None]) -> None:
-    """Run one plan to its end."""
-    for asks in plan:
-        await answer_asks(connection, [(state, ask) for ask in asks])

@@ -10,34 +10,20 @@ from viaduct_ipam.model.intervals import Interval, IntervalSet
 from viaduct_ipam.store.rows import RANGE_COLUMNS, range_of
 
 # One statement, one snapshot: so the parts always add up. A row is a range or a reservation, and each is read once.
-_USAGES_OF_L3 = f"""
+_USAGES = f"""
     WITH ranges AS (
-        SELECT {RANGE_COLUMNS} FROM ip_range r WHERE r.l3_network_uuid = ANY($1::uuid[])
+        SELECT {RANGE_COLUMNS} FROM ip_range r WHERE {{condition}}
     ), reserved AS (
         SELECT l3_network_uuid AS reserved_l3, start_ip AS reserved_first, end_ip AS reserved_last
         FROM reservation WHERE l3_network_uuid IN (SELECT l3_network_uuid FROM ranges)
     )
     SELECT * FROM ranges FULL JOIN reserved ON false
 """
-_USAGES_OF_RANGES = f"""
-    WITH ranges AS (
-        SELECT {RANGE_COLUMNS} FROM ip_range r WHERE r.uuid = ANY($1::uuid[])
-    ), reserved AS (
-        SELECT l3_network_uuid AS reserved_l3, start_ip AS reserved_first, end_ip AS reserved_last
-        FROM reservation WHERE l3_network_uuid IN (SELECT l3_network_uuid FROM ranges)
-    )
-    SELECT * FROM ranges FULL JOIN reserved ON false
-"""
-_USAGES_OF_ZONES = f"""
-    WITH ranges AS (
-        SELECT {RANGE_COLUMNS} FROM ip_range r
-        WHERE r.l3_network_uuid IN (SELECT l3_network_uuid FROM scope WHERE zone_uuid = ANY($1::uuid[]))
-    ), reserved AS (
-        SELECT l3_network_uuid AS reserved_l3, start_ip AS reserved_first, end_ip AS reserved_last
-        FROM reservation WHERE l3_network_uuid IN (SELECT l3_network_uuid FROM ranges)
-    )
-    SELECT * FROM ranges FULL JOIN reserved ON false
-"""
+_USAGES_OF_L3 = _USAGES.format(condition="r.l3_network_uuid = ANY($1::uuid[])")
+_USAGES_OF_RANGES = _USAGES.format(condition="r.uuid = ANY($1::uuid[])")
+_USAGES_OF_ZONES = _USAGES.format(
+    condition="r.l3_network_uuid IN (SELECT l3_network_uuid FROM scope WHERE zone_uuid = ANY($1::uuid[]))"
+)
 
 
 async def usages_of_l3(connection: Connection, uuids: Collection[UUID]) -> list[Usage]:

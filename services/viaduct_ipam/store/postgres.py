@@ -55,7 +55,6 @@ _LOCK_SCOPE = "SELECT * FROM scope WHERE l3_network_uuid = $1 FOR UPDATE"
 _KNOWN_SCOPES = "SELECT l3_network_uuid FROM scope WHERE l3_network_uuid = ANY($1::uuid[])"
 _RANGES = f"SELECT {RANGE_COLUMNS} FROM ip_range r WHERE r.l3_network_uuid = $1 ORDER BY r.start_ip"
 _RANGE = f"SELECT {RANGE_COLUMNS} FROM ip_range r WHERE r.uuid = $1"
-_RESERVATIONS = "SELECT * FROM reservation WHERE l3_network_uuid = $1 ORDER BY start_ip, uuid"
 _RESERVATION = "SELECT * FROM reservation WHERE uuid = $1"
 _USED = f"""
     SELECT {USED_COLUMNS}, {RANGE_COLUMNS}
@@ -130,9 +129,6 @@ class PostgresStore:
 
     async def ranges_of(self, l3_network_uuid: UUID) -> Sequence[Range]:
         return [range_of(row) for row in await self._connection.fetch(_RANGES, l3_network_uuid)]
-
-    async def reservations_of(self, l3_network_uuid: UUID) -> Sequence[Reservation]:
-        return [reservation_of(row) for row in await self._connection.fetch(_RESERVATIONS, l3_network_uuid)]
 
     async def reservations_over(self, l3_network_uuid: UUID, first: Address, last: Address) -> Sequence[Reservation]:
         return await reservations.reservations_over(self._connection, l3_network_uuid, first, last)

@@ -21,10 +21,11 @@ from viaduct_ipam.engine import metrics
 from viaduct_ipam.engine.clock import DatabaseClock
 from viaduct_ipam.engine.memory import Memory
 from viaduct_ipam.engine.planned import to_write
-from viaduct_ipam.engine.planner import Outcome, run_plans
+from viaduct_ipam.engine.planner import run_plans
 from viaduct_ipam.engine.work import Work, allocations
 from viaduct_ipam.handlers.inventories import used_ip_inventory
 from viaduct_ipam.model.state import ScopeState
+from viaduct_ipam.model.together import Outcome
 from viaduct_ipam.store.api import UsedIp
 from viaduct_ipam.store.filling import announce_fill
 from viaduct_ipam.store.giving import give

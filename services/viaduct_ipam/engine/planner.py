@@ -1,24 +1,21 @@
 """Running the plans of many scopes side by side: what they ask for is fetched for all of them at once."""
 
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
-from viaduct_common.errors import ViaductError
 from viaduct_common.messages.ipam import AllocateIp
 from viaduct_common.postgres.pool import Connection
 from viaduct_ipam.model.asks import Ask
-from viaduct_ipam.model.planning import plan_together
-from viaduct_ipam.model.state import Pick, ScopeState
+from viaduct_ipam.model.state import ScopeState
+from viaduct_ipam.model.together import Outcome, Outcomes, plan_together
 from viaduct_ipam.store.states import answer_asks
-
-Outcome = list[Pick] | ViaductError
 
 
 async def run_plans(
     connection: Connection, requests: Sequence[tuple[ScopeState, Sequence[AllocateIp]]], rng: random.Random
 ) -> list[list[Outcome]]:
     """What each request of each scope gets, in the same order."""
-    plans: dict[int, Generator[list[Ask], None, list[Outcome]]] = {
+    plans: dict[int, Outcomes] = {
         index: plan_together(of_scope, state, rng) for index, (state, of_scope) in enumerate(requests)
     }
     outcomes: list[list[Outcome]] = [[] for _ in requests]

@@ -63,6 +63,11 @@ class Space:
         """How many addresses are open, taken or not."""
         return self._ends[-1] if self.ranges else 0
 
+    @cached_property
+    def makes_addresses(self) -> bool:
+        """Whether an address is not looked for, but made from the MAC (RFC 4862, or DHCPv6 stateless)."""
+        return bool(self.ranges) and self.ranges[0].range.bounds.address_mode not in {None, "stateful"}
+
     def member(self, rank: int) -> tuple[int, int]:
         """The index of a range, and the address in it with `rank` open addresses before it."""
         index = bisect_right(self._ends, rank)

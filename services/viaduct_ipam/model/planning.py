@@ -6,7 +6,7 @@ scope are then run one after the other, each on what the ones before it have lef
 """
 
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 from typing import Any
@@ -60,7 +60,7 @@ def plan_allocation(request: AllocateIp, state: ScopeState, rng: random.Random) 
         Exhausted: fewer than `count` are free.
     """
     check_allocation(request)
-    parts = [_Part(request, state, version, space, rng) for version, space in _spaces(request, state.layout)]
+    parts = [_Part(request, state, version, space, rng) for version, space in spaces_of(request, state.layout)]
     yield parts[0].hints() if len(parts) == 1 else [ask for part in parts for ask in part.hints()]
     picks: list[list[Pick]] = []
     try:
@@ -78,7 +78,18 @@ def plan_allocation(request: AllocateIp, state: ScopeState, rng: random.Random) 
     return [pick for together in zip(*picks, strict=True) for pick in together]
 
 
-def _spaces(request: AllocateIp, layout: Layout) -> list[tuple[int, Space]]:
+def exhausted(request: AllocateIp, state: ScopeState, *, free: int) -> Exhausted:
+    """The refusal for want of free addresses."""
+    return Exhausted(
+        f"{request.count} addresses are wanted, {free} are free",
+        l3NetworkUuid=str(state.l3_network_uuid),
+        rangeUuid=str(request.range_uuid) if request.range_uuid else None,
+        wanted=request.count,
+        free=free,
+    )
+
+
+def spaces_of(request: AllocateIp, layout: Layout) -> list[tuple[int, Space]]:
     """Where each IP version that is asked for is looked for. Where none is named, by version, address or range, that is
     IPv4 if the L3 network has an IPv4 range."""
     if request.range_uuid is not None:
@@ -155,21 +166,12 @@ class _Part:
             self._searched = True
             yield from self._finder.find(missing, self._points, self._state.cursors.get(self._cursor_key), self.picks)
         if len(self.picks) < wanted:
-            raise Exhausted(
-                f"{wanted} addresses are wanted, {len(self.picks)} are free",
-                l3NetworkUuid=str(self._state.l3_network_uuid),
-                rangeUuid=str(self._request.range_uuid) if self._request.range_uuid else None,
-                wanted=wanted,
-                free=len(self.picks),
-            )
+            raise exhausted(self._request, self._state, free=len(self.picks))
 
     def move_cursor(self) -> None:
         """Remember where next fit goes on."""
         if self._searched and self._strategy.moves_cursor:
-            last = self.picks[-1]
-            for key in (self._version, last.range.uuid):
-                self._state.cursors[key] = last.ip
-                self._state.moved.add(key)
+            self._state.move_cursor(self.picks[-1])
 
     # ---- one address -----------------------------------------------------------------------------------------
 
@@ -178,7 +180,7 @@ class _Part:
         ranges = self._space.ranges
         if required is not None and required.version == self._version:
             return _Wanted(required, "requiredIp")
-        if not ranges or ranges[0].range.bounds.address_mode in {None, "stateful"}:
+        if not self._space.makes_addresses:
             return None
         if self._request.mac is None:
             raise InvalidRequest.of_field("mac", f"addresses of {ranges[0].range.bounds.network} are made from a MAC")
@@ -260,27 +262,3 @@ class _Part:
         if home is None or block_of(ip) in self._state.occupancy_of(home.uuid).taken:
             return []
         return [BlockAsk(home.uuid, block_of(ip))]
-
-
-def plan_together(
-    requests: Sequence[AllocateIp], state: ScopeState, rng: random.Random
-) -> Generator[list[Ask], None, list[list[Pick] | ViaductError]]:
-    """What each request on one scope gets, or why it gets nothing; each stands on what those before it have left."""
-    plans: list[Plan | ViaductError] = []
-    hints: dict[Ask, None] = {}
-    for request in requests:
-        plan = plan_allocation(request, state, rng)
-        try:
-            hints |= dict.fromkeys(next(plan))
-            plans.append(plan)
-        except ViaductError as error:
-            plans.append(error)
-    if hints:
-        yield list(hints)
-    outcomes: list[list[Pick] | ViaductError] = []
-    for one in plans:
-        try:
-            outcomes.append(one if isinstance(one, ViaductError) else (yield from one))
-        except ViaductError as error:
-            outcomes.append(error)
-    return outcomes

@@ -3,6 +3,7 @@ learnt."""
 
 import random
 from collections.abc import Generator, Iterable, Mapping
+from itertools import groupby
 
 from viaduct_ipam.model.asks import Ask, RoomsAsk
 from viaduct_ipam.model.blocks import BLOCK_SIZE, block_of
@@ -38,7 +39,7 @@ class Finder:
     def hints(self, points: list[int]) -> list[Ask]:
         """What the search will want to know, as far as that is certain before it begins."""
         asks: list[Ask] = []
-        for point in points:
+        for point in dict.fromkeys(points):
             index, ip = self._space.member(point)
             one = self._space.ranges[index]
             block = block_of(ip)
@@ -51,10 +52,10 @@ class Finder:
         more."""
         if not points:
             yield from self._walk(wanted, None, cursor, found)
-        for point in points[:wanted]:
-            before = len(found)
-            yield from self._walk(1, point, cursor, found)
-            if len(found) == before:
+        for point, alike in groupby(points[:wanted]):
+            enough = len(found) + len(list(alike))
+            yield from self._walk(enough - len(found), point, cursor, found)
+            if len(found) < enough:
                 break
 
     def _walk(self, wanted: int, point: int | None, cursor: int | None, found: list[Pick]) -> Search:

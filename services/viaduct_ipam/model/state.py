@@ -104,6 +104,12 @@ class ScopeState:
         block = block_of(pick.ip)
         self.occupancy_of(pick.range.uuid).put_back(block, 1 << pick.ip - block)
 
+    def move_cursor(self, last: Pick) -> None:
+        """Remember that next fit goes on behind this one."""
+        for key in (last.range.version, last.range.uuid):
+            self.cursors[key] = last.ip
+            self.moved.add(key)
+
     def settle(self) -> None:
         """A batch is over."""
         self.cooling.clear()

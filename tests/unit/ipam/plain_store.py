@@ -13,10 +13,10 @@ from viaduct_ipam.model.asks import Ask, BlockAsk, CoolingAsk, FormerAsk, RoomsA
 from viaduct_ipam.model.blocks import BLOCK_SIZE, block_of
 from viaduct_ipam.model.layout import Layout, OpenRange
 from viaduct_ipam.model.occupancy import StoredBlock
-from viaduct_ipam.model.planning import plan_together
 from viaduct_ipam.model.ranges import Bounds, Range
 from viaduct_ipam.model.reservations import Reservation
 from viaduct_ipam.model.state import Cooling, Counters, Pick, ScopeState
+from viaduct_ipam.model.together import plan_together
 
 L3 = uuid4()
 NOW = datetime.now(UTC)

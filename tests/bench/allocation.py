@@ -9,6 +9,7 @@ from bench.inprocess import Ipam, ipam, scratch_database
 from bench.measure import Comparison, Contender, compare, rounds, seconds_per_call
 from bench.pgbench import INSERT, INSERT_AND_DELETE, PgBench
 from local_stack.stack import Stack
+from viaduct_common.messages.ipam import AllocateIp
 
 TITLE = "IPAM inside its process (baseline: pgbench, single-row transactions, as many clients as we have callers)"
 ROUNDS = 5
@@ -30,10 +31,10 @@ async def run(stack: Stack) -> list[Comparison]:
 
 
 async def _singles(ours: Ipam, l3_uuid: UUID, pgbench: PgBench) -> list[Comparison]:
-    allocate = partial(ours.allocate, l3_uuid, owner="bench")
+    request = AllocateIp(l3_network_uuid=l3_uuid, owner="bench")  # pgbench's statement does not change either
     protocols = ("prepared", "simple")
     contenders: dict[str, Contender] = {
-        "ours": partial(seconds_per_call, allocate, ALLOCATIONS, CALLERS),
+        "ours": partial(seconds_per_call, partial(ours.ask, request), ALLOCATIONS, CALLERS),
         **{name: pgbench.contender(INSERT, clients=CALLERS, protocol=name) for name in protocols},
     }
     seconds = await rounds(contenders, ROUNDS)

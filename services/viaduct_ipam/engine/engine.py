@@ -81,10 +81,11 @@ class Engine:
         self._under_way[work.key] = work.answer
         began = time.monotonic()
         try:
-            if repeated or isinstance(work.request, ReleaseIp) or self._lanes.is_busy(work.l3_network_uuid):
-                self._lanes.submit(work)
-            else:
+            is_busy = repeated or self._lanes.is_busy(work.l3_network_uuid)
+            if isinstance(work.request, AllocateIp) and not is_busy:
                 self._desk.submit(work)
+            else:
+                self._lanes.submit(work)
             return await work.answer
         finally:
             del self._under_way[work.key]

@@ -10,7 +10,6 @@ from pydantic_core import to_json
 from viaduct_common.messages.ipam import UsedIpInventory
 from viaduct_ipam.model.layout import OpenRange
 from viaduct_ipam.store.giving import Given
-from viaduct_ipam.store.rows import address_text
 
 _OF_RANGE = {"ip_version", "l3_network_uuid", "range_uuid", "netmask", "prefix_length", "gateway"}
 
@@ -21,11 +20,10 @@ def allocation_reply(given: Iterable[Given]) -> bytes:
 
 
 def _used_ip(given: Given) -> bytes:
-    home, ip = given.pick
     expires_at = "null" if given.expires_at is None else f'"{_timestamp(given.expires_at)}"'
     mac = "null" if given.mac is None else f'"{given.mac}"'
     return (
-        f'{{"uuid":"{given.uuid}","ip":"{address_text(home.version, ip)}",{_middle(home)},'
+        f'{{"uuid":"{given.uuid}","ip":"{given.ip}",{_middle(given.pick.range)},'
         f'"owner":{to_json(given.owner).decode()},"mac":{mac},"allocatedAt":"{_timestamp(given.allocated_at)}",'
         f'"expiresAt":{expires_at}}}'
     ).encode()

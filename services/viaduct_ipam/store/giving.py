@@ -74,10 +74,11 @@ Row = tuple[Any, ...]
 
 
 class Given(NamedTuple):
-    """An address that somebody gets."""
+    """An address that somebody gets; `uuid` and `ip` as the wire writes them."""
 
-    uuid: UUID
+    uuid: str
     pick: Pick
+    ip: str
     owner: str | None
     mac: str | None
     allocated_at: datetime
@@ -110,8 +111,8 @@ class ScopeWrite:
         self.made: list[Row] = []
         self.given: list[Row] = [
             (
-                one.uuid, l3, one.pick.range.uuid, address_text(one.pick.range.version, one.pick.ip), one.owner,
-                one.mac, one.allocated_at, one.expires_at, one.sender, one.message_id,
+                one.uuid, l3, one.pick.range.uuid, one.ip, one.owner, one.mac, one.allocated_at, one.expires_at,
+                one.sender, one.message_id,
             )
             for one in given
         ]  # fmt: skip

@@ -87,14 +87,17 @@ def used_ip_of(row: Row) -> UsedIp:
     )
 
 
+# The lowest bit of a mask is the leftmost of a bit string. asyncpg's own conversion goes bit by bit.
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
 def bit_string(mask: int) -> asyncpg.BitString:
     """Bit k of the mask is the k-th from the left."""
-    return asyncpg.BitString.from_int(mask, BLOCK_SIZE, bitorder="little")
+    return asyncpg.BitString.frombytes(mask.to_bytes(BLOCK_SIZE // 8, "little").translate(_MIRRORED))
 
 
 def mask_of_bits(bits: asyncpg.BitString) -> int:
-    mask: int = bits.to_int(bitorder="little")
-    return mask
+    return int.from_bytes(bits.bytes.translate(_MIRRORED), "little")
 
 
 def address_text(version: int, number: int) -> str:

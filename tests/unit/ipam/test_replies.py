@@ -36,9 +36,9 @@ def test_reply_is_the_models(
 ) -> None:  # fmt: skip
     """Byte for byte, whatever the owner's name is made of."""
     [home] = [one for one in make_state(ranges).layout.ranges if one.uuid == ranges[which].uuid]
-    ip = home.first + offset
-    given_ip = Given(uuid, Pick(home, ip), owner, mac, moment, expires_at, "tester", uuid4())
-    used = UsedIp(uuid, type(ranges[which].bounds.first)(ip), ranges[which], owner, mac, moment, expires_at)
+    ip = type(ranges[which].bounds.first)(home.first + offset)
+    given_ip = Given(str(uuid), Pick(home, int(ip)), str(ip), owner, mac, moment, expires_at, "tester", uuid4())
+    used = UsedIp(uuid, ip, ranges[which], owner, mac, moment, expires_at)
 
     assert allocation_reply([given_ip, given_ip]) == ok_reply([used_ip_inventory(used)] * 2)
 
@@ -46,8 +46,9 @@ def test_reply_is_the_models(
 def test_no_field_of_the_model_is_forgotten() -> None:
     """A field added to the model must be added to the parts."""
     [home] = make_state(ranges[:1]).layout.ranges
+    pick = Pick(home, home.first + 9)
     reply = allocation_reply(
-        [Given(uuid4(), Pick(home, home.first + 9), None, None, datetime.now(UTC), None, "tester", uuid4())]
+        [Given(str(uuid4()), pick, "10.0.0.9", None, None, datetime.now(UTC), None, "tester", uuid4())]
     )
 
     value = UsedIpInventory.from_json(reply.partition(b"[")[2][:-2])

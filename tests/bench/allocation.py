@@ -14,7 +14,7 @@ from viaduct_common.messages.ipam import AllocateIp
 TITLE = "IPAM inside its process (baseline: pgbench, single-row transactions, as many clients as we have callers)"
 ROUNDS = 5
 CALLERS = 64
-ALLOCATIONS = 8000  # a round
+ALLOCATIONS = 48_000  # a round: about as long as one of pgbench
 CYCLES = {1: 100, CALLERS: 1500}  # callers -> cycles a round
 LARGE = "10.16.0.0/12"
 LEAST_RATE = 1.5  # of pgbench's

@@ -5,6 +5,8 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
+from itertools import count
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,58 +18,77 @@ from viaduct_ipam.model.blocks import BLOCK_SIZE, block_of
 from viaduct_ipam.model.state import Pick, ScopeState
 from viaduct_ipam.store.rows import address_text, bit_string
 
-# Every part reads what `held` says: a scope that somebody else is changing, or has changed since, is left alone.
+# A scope that somebody else is changing, or has changed since, is left alone; every part reads what `held` says.
 # SKIP LOCKED: who waits here would keep all other scopes waiting.
-_GIVE = """
-    WITH held AS MATERIALIZED (
-        SELECT scope.l3_network_uuid, scope.l2_network_uuid
-        FROM scope JOIN unnest($1::uuid[], $2::bigint[]) AS planned(l3_network_uuid, revision)
-          ON scope.l3_network_uuid = planned.l3_network_uuid AND scope.revision = planned.revision
-        ORDER BY scope.l3_network_uuid FOR UPDATE OF scope SKIP LOCKED
-    ), raised AS (
+_HELD = """
+    SELECT scope.l3_network_uuid, scope.l2_network_uuid
+    FROM scope JOIN unnest($1::uuid[], $2::bigint[]) AS planned(l3_network_uuid, revision)
+      ON scope.l3_network_uuid = planned.l3_network_uuid AND scope.revision = planned.revision
+    ORDER BY scope.l3_network_uuid FOR UPDATE OF scope SKIP LOCKED
+"""
+# By name: how many columns come as arrays, and what is done with them. A statement has only those that have rows: each
+# costs Postgres some setting up, whether it has rows or not.
+_PARTS = {
+    "raised": (3, """
         UPDATE scope SET revision = scope.revision + 1,
             last_given_v4 = coalesce(changed.last_given_v4::inet, scope.last_given_v4),
             last_given_v6 = coalesce(changed.last_given_v6::inet, scope.last_given_v6)
-        FROM unnest($3::uuid[], $4::text[], $5::text[]) AS changed(l3_network_uuid, last_given_v4, last_given_v6)
+        FROM unnest({}::uuid[], {}::text[], {}::text[]) AS changed(l3_network_uuid, last_given_v4, last_given_v6)
         JOIN held USING (l3_network_uuid)
         WHERE scope.l3_network_uuid = changed.l3_network_uuid
-    ), counted AS (
+    """),
+    "counted": (6, """
         UPDATE ip_range SET used_count = used_count + changed.used, cooling_count = cooling_count - changed.uncooled,
             taken_reserved_count = taken_reserved_count + changed.reserved,
             last_given = coalesce(changed.last_given::inet, ip_range.last_given)
-        FROM unnest($6::uuid[], $7::uuid[], $8::int[], $9::int[], $10::int[], $11::text[])
+        FROM unnest({}::uuid[], {}::uuid[], {}::int[], {}::int[], {}::int[], {}::text[])
             AS changed(uuid, l3_network_uuid, used, uncooled, reserved, last_given)
         JOIN held USING (l3_network_uuid)
         WHERE ip_range.uuid = changed.uuid
-    ), marked AS (
+    """),
+    "marked": (4, """
         UPDATE address_block AS block SET used = block.used | changed.used
-        FROM unnest($12::uuid[], $13::uuid[], $14::text[], $15::bit(256)[])
+        FROM unnest({}::uuid[], {}::uuid[], {}::text[], {}::bit(256)[])
             AS changed(range_uuid, l3_network_uuid, first_ip, used)
         JOIN held USING (l3_network_uuid)
         WHERE block.range_uuid = changed.range_uuid AND block.first_ip = changed.first_ip::inet
-    ), made AS (
+    """),
+    "made": (5, """
         INSERT INTO address_block (range_uuid, first_ip, assignable, used)
         SELECT fresh.range_uuid, fresh.first_ip::inet, fresh.assignable, fresh.used
-        FROM unnest($16::uuid[], $17::uuid[], $18::text[], $19::bit(256)[], $20::bit(256)[])
+        FROM unnest({}::uuid[], {}::uuid[], {}::text[], {}::bit(256)[], {}::bit(256)[])
             AS fresh(range_uuid, l3_network_uuid, first_ip, assignable, used)
         JOIN held USING (l3_network_uuid)
-    ), given AS (
+    """),
+    "given": (None, """
         INSERT INTO used_ip (uuid, l3_network_uuid, l2_network_uuid, range_uuid, ip, owner, mac, allocated_at,
                              expires_at, allocated_by, allocated_by_message)
         SELECT pick.uuid, held.l3_network_uuid, held.l2_network_uuid, pick.range_uuid, pick.ip::inet, pick.owner,
             pick.mac::macaddr, pick.allocated_at, pick.expires_at, pick.sender, pick.message_id
-        FROM unnest($21::given_address[]) AS pick JOIN held ON held.l3_network_uuid = pick.l3
-    ), warmed AS (
+        FROM unnest({}::given_address[]) AS pick JOIN held ON held.l3_network_uuid = pick.l3
+    """),
+    "warmed": (2, """
         DELETE FROM cooling_ip
-        USING unnest($22::uuid[], $23::text[]) AS gone(l3_network_uuid, ip) JOIN held USING (l3_network_uuid)
+        USING unnest({}::uuid[], {}::text[]) AS gone(l3_network_uuid, ip) JOIN held USING (l3_network_uuid)
         WHERE cooling_ip.l3_network_uuid = gone.l3_network_uuid AND cooling_ip.ip = gone.ip::inet
-    ), answered AS (
+    """),
+    "answered": (None, """
         INSERT INTO request (sender, message_id, type, answer)
         SELECT reply.sender, reply.message_id, reply.type, reply.answer
-        FROM unnest($24::kept_answer[]) AS reply JOIN held ON held.l3_network_uuid = reply.l3
-    )
-    SELECT l3_network_uuid FROM held
-"""
+        FROM unnest({}::kept_answer[]) AS reply JOIN held ON held.l3_network_uuid = reply.l3
+    """),
+}  # fmt: skip
+"""None: one array of rows, which costs the sender less where there are many."""
+
+
+@cache
+def _statement(parts: tuple[str, ...]) -> str:
+    number = count(3)
+    text = f"WITH held AS MATERIALIZED ({_HELD})"
+    for name in parts:
+        width, sql = _PARTS[name]
+        text += f", {name} AS ({sql.format(*(f'${next(number)}' for _ in range(width or 1)))})"
+    return text + " SELECT l3_network_uuid FROM held"
 
 
 Row = tuple[Any, ...]
@@ -186,22 +207,17 @@ async def give(connection: Connection, writes: Sequence[ScopeWrite], *, pause: f
     """
     if pause:
         await asyncio.sleep(pause)
+    rows = {name: [row for one in writes for row in getattr(one, name)] for name in _PARTS}
+    parts = tuple(name for name, of_part in rows.items() if of_part)
+    arguments: list[Any] = _columns([row for one in writes for row in one.planned])
+    for name in parts:
+        arguments += [rows[name]] if _PARTS[name][0] is None else _columns(rows[name])
     try:
-        rows = await connection.fetch(
-            _GIVE,
-            *_columns(2, (row for one in writes for row in one.planned)),
-            *_columns(3, (row for one in writes for row in one.raised)),
-            *_columns(6, (row for one in writes for row in one.counted)),
-            *_columns(4, (row for one in writes for row in one.marked)),
-            *_columns(5, (row for one in writes for row in one.made)),
-            [row for one in writes for row in one.given],
-            *_columns(2, (row for one in writes for row in one.warmed)),
-            [row for one in writes for row in one.answered],
-        )
+        found = await connection.fetch(_statement(parts), *arguments)
     except asyncpg.UniqueViolationError as error:
         raise AnsweredBefore from error
-    return {row[0] for row in rows}
+    return {row[0] for row in found}
 
 
-def _columns(width: int, rows: Iterable[Row]) -> list[tuple[Any, ...]]:
-    return list(zip(*rows, strict=True)) or [()] * width
+def _columns(rows: Iterable[Row]) -> list[Any]:
+    return list(zip(*rows, strict=True))

@@ -162,12 +162,13 @@ async def test_without_the_revision_a_race_is_seen(
     ipam: Ipam, processes: tuple[Ipam, Ipam], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail: a write that does not look whether its plan still holds leaves a wrong counter."""
-    ours = giving._GIVE  # the statement itself is what is broken here
+    ours = giving._HELD  # the statement itself is what is broken here
     broken = ours.replace("AND scope.revision = planned.revision", "")
     assert broken != ours
     world = await World.build(ipam)
     await answer(processes[0], REQUESTS["allocate by name"](world))  # it remembers the network from here on
-    monkeypatch.setattr(giving, "_GIVE", broken)
+    monkeypatch.setattr(giving, "_HELD", broken)
+    giving._statement.cache_clear()
 
     late = asyncio.create_task(answer(processes[0], allocate(required_ip="10.0.0.6")(world)))
     await answer(ipam, reserve("10.0.0.6", "10.0.0.7")(world))
@@ -175,6 +176,7 @@ async def test_without_the_revision_a_race_is_seen(
 
     assert [finding for finding in await ipam.audit() if "reserv" in finding.problem]
     monkeypatch.undo()
+    giving._statement.cache_clear()
     await repair(ipam, world)
 
 

@@ -1,4 +1,4 @@
-"""Blocks of 256 addresses, aligned on their low 8 bits; a set of addresses within one is an integer of 256 bits.
+"""Blocks of 1024 addresses, aligned on their low 10 bits; a set of addresses within one is an integer of 1024 bits.
 
 Bit k stands for the address `block + k`. A block is named by its first address.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from viaduct_ipam.model.intervals import IntervalSet
 
-BLOCK_SIZE = 256
+BLOCK_SIZE = 1024
 
 
 def block_of(address: int) -> int:

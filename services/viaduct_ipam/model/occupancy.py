@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from viaduct_ipam.model.blocks import BLOCK_SIZE
 
 # A look at the blocks with room reaches twice as far each time: few round trips also where most have only a bit.
-FIRST_WIDTH, MOST_WIDTH = 16, 256
+FIRST_WIDTH, MOST_WIDTH = 8, 128
 ALL_TAKEN = (1 << BLOCK_SIZE) - 1
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Protocol
 
-from viaduct_ipam.model.blocks import bits_of, nth_bit
+from viaduct_ipam.model.blocks import bits_of, block_of, nth_bit
 from viaduct_ipam.model.layout import OpenRange, Space
 
 # So many addresses are looked for at one random place.
@@ -128,7 +128,7 @@ class Random:
         if point is None:
             return iter(())
         index, ip = space.member(point)
-        return cyclic(space.ranges, index, max(space.ranges[index].first, ip & ~0xFF))
+        return cyclic(space.ranges, index, max(space.ranges[index].first, block_of(ip)))
 
     def choose(self, free: int, wanted: int, rng: random.Random) -> list[int]:
         if wanted == 1 and free:

@@ -16,7 +16,7 @@ from viaduct_common.postgres.idempotency import Answer, AnsweredBefore
 from viaduct_common.postgres.pool import Connection
 from viaduct_ipam.model.blocks import BLOCK_SIZE, block_of
 from viaduct_ipam.model.state import Pick, ScopeState
-from viaduct_ipam.store.rows import address_text, bit_string
+from viaduct_ipam.store.rows import BITS, address_text, bit_string
 
 # A scope that somebody else is changing, or has changed since, is left alone; every part reads what `held` says.
 # SKIP LOCKED: who waits here would keep all other scopes waiting.
@@ -46,19 +46,20 @@ _PARTS = {
         JOIN held USING (l3_network_uuid)
         WHERE ip_range.uuid = changed.uuid
     """),
-    "marked": (4, """
+    "marked": (4, f"""
         UPDATE address_block AS block SET used = block.used | changed.used
-        FROM unnest({}::uuid[], {}::uuid[], {}::text[], {}::bit(256)[])
+        FROM unnest({{}}::uuid[], {{}}::uuid[], {{}}::text[], {{}}::{BITS}[])
             AS changed(range_uuid, l3_network_uuid, first_ip, used)
         JOIN held USING (l3_network_uuid)
         WHERE block.range_uuid = changed.range_uuid AND block.first_ip = changed.first_ip::inet
     """),
-    "made": (5, """
+    "made": (5, f"""
         INSERT INTO address_block (range_uuid, first_ip, assignable, used)
         SELECT fresh.range_uuid, fresh.first_ip::inet, fresh.assignable, fresh.used
-        FROM unnest({}::uuid[], {}::uuid[], {}::text[], {}::bit(256)[], {}::bit(256)[])
+        FROM unnest({{}}::uuid[], {{}}::uuid[], {{}}::text[], {{}}::{BITS}[], {{}}::{BITS}[])
             AS fresh(range_uuid, l3_network_uuid, first_ip, assignable, used)
         JOIN held USING (l3_network_uuid)
+        ON CONFLICT (range_uuid, first_ip) DO UPDATE SET used = address_block.used | excluded.used
     """),
     "given": (None, """
         INSERT INTO used_ip (uuid, l3_network_uuid, l2_network_uuid, range_uuid, ip, owner, mac, allocated_at,
@@ -168,7 +169,7 @@ class ScopeWrite:
 
 def _by_range(state: ScopeState, given: Sequence[Given]) -> dict[UUID, _RangeChange]:
     """One that cooled was taken, and perhaps reserved, before. Behind a full block an empty one is marked, so that it
-    is stored: the search leans on it."""
+    is stored: the search leans on it. Perhaps it is stored already, and not empty, and we have not seen it."""
     changes: dict[UUID, _RangeChange] = {}
     for one in given:
         home, ip = one.pick

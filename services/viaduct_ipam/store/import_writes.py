@@ -16,7 +16,7 @@ from viaduct_ipam.model.blocks import BLOCK_SIZE, mask_of
 from viaduct_ipam.model.ranges import Range
 from viaduct_ipam.store.filling import announce_fill
 from viaduct_ipam.store.imports import CHUNK_ROWS, PATIENCE_SECONDS
-from viaduct_ipam.store.rows import RANGE_COLUMNS, bit_string, range_of
+from viaduct_ipam.store.rows import BITS, BLOCK_OF_IP, RANGE_COLUMNS, bit_string, range_of
 from viaduct_ipam.store.states import load_states
 
 # Who adds ranges is judged beside all that is on the L2 network; so nobody else may add any to it meanwhile.
@@ -83,7 +83,7 @@ _CHUNK_END = """
         ORDER BY l3_network_uuid, start_ip LIMIT $4
     ) AS chunk ORDER BY l3_network_uuid DESC, start_ip DESC LIMIT 1
 """
-_ADD_ALLOCATIONS = """
+_ADD_ALLOCATIONS = f"""
     WITH new AS MATERIALIZED (
         SELECT coalesce(it.uuid, gen_random_uuid()) AS uuid, it.l3_network_uuid, home.l2_network_uuid,
                home.uuid AS range_uuid, it.start_ip AS ip, it.owner, it.mac,
@@ -112,26 +112,23 @@ _ADD_ALLOCATIONS = """
         FROM (SELECT range_uuid, count(*) FROM new GROUP BY range_uuid) AS new_of
         WHERE ip_range.uuid = new_of.range_uuid
     )
-    SELECT range_uuid, first_ip, bit_or(set_bit(repeat('0', 256)::bit(256), (ip - first_ip)::integer, 1)) AS mask
+    SELECT range_uuid, first_ip, bit_or(set_bit(repeat('0', {BLOCK_SIZE})::{BITS}, (ip - first_ip)::integer, 1)) AS mask
     FROM (
-        SELECT range_uuid, ip,
-               ip & CASE family(ip) WHEN 4 THEN inet '255.255.255.0'
-                    ELSE inet 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00' END AS first_ip
-        FROM new
+        SELECT range_uuid, ip, {BLOCK_OF_IP} AS first_ip FROM new
     ) AS placed
     GROUP BY range_uuid, first_ip ORDER BY range_uuid, first_ip
 """
 _RANGES = f"SELECT {RANGE_COLUMNS} FROM ip_range r WHERE r.uuid = ANY($1::uuid[])"
-_MARK = """
+_MARK = f"""
     INSERT INTO address_block AS block (range_uuid, first_ip, assignable, used)
-    SELECT * FROM unnest($1::uuid[], $2::inet[], $3::bit(256)[], $4::bit(256)[])
+    SELECT * FROM unnest($1::uuid[], $2::inet[], $3::{BITS}[], $4::{BITS}[])
     ON CONFLICT (range_uuid, first_ip) DO UPDATE SET used = block.used | excluded.used
     RETURNING range_uuid, first_ip, is_full
 """
-_ADD_BLOCKS = """
+_ADD_BLOCKS = f"""
     INSERT INTO address_block (range_uuid, first_ip, assignable, used)
-    SELECT range_uuid, first_ip, assignable, repeat('0', 256)::bit(256)
-    FROM unnest($1::uuid[], $2::inet[], $3::bit(256)[]) AS new (range_uuid, first_ip, assignable)
+    SELECT range_uuid, first_ip, assignable, repeat('0', {BLOCK_SIZE})::{BITS}
+    FROM unnest($1::uuid[], $2::inet[], $3::{BITS}[]) AS new (range_uuid, first_ip, assignable)
     ON CONFLICT DO NOTHING
     RETURNING range_uuid, first_ip, is_full
 """

@@ -10,7 +10,7 @@ from viaduct_ipam.model.blocks import block_of
 from viaduct_ipam.model.ranges import Address
 from viaduct_ipam.model.state import ScopeState
 from viaduct_ipam.store.api import UsedIp
-from viaduct_ipam.store.rows import RANGE_COLUMNS, USED_COLUMNS, bit_string, used_ip_of
+from viaduct_ipam.store.rows import BITS, RANGE_COLUMNS, USED_COLUMNS, bit_string, used_ip_of
 
 EndReason = Literal["released", "expired", "reclaimed"]
 
@@ -68,10 +68,10 @@ _WARM = """
     )
     SELECT range_uuid, ip FROM gone
 """
-_CLEAR = """
+_CLEAR = f"""
     WITH cleared AS (
         UPDATE address_block AS block SET used = block.used & ~freed.mask
-        FROM unnest($1::uuid[], $2::inet[], $3::bit(256)[]) AS freed(range_uuid, first_ip, mask)
+        FROM unnest($1::uuid[], $2::inet[], $3::{BITS}[]) AS freed(range_uuid, first_ip, mask)
         WHERE block.range_uuid = freed.range_uuid AND block.first_ip = freed.first_ip
     )
     UPDATE ip_range SET taken_reserved_count = taken_reserved_count - freed.reserved

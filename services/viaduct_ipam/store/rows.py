@@ -1,7 +1,7 @@
 """From rows to the model's values, and from masks to Postgres' bit strings."""
 
 from collections.abc import Mapping
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from socket import inet_ntoa
 from typing import Any
 
@@ -86,6 +86,13 @@ def used_ip_of(row: Row) -> UsedIp:
         expires_at=row["expires_at"],
     )
 
+
+# For statements: the type of a mask, and the first address of the block that `ip` is in.
+BITS = f"bit({BLOCK_SIZE})"
+BLOCK_OF_IP = f"""
+    ip & CASE family(ip) WHEN 4 THEN inet '{IPv4Address(2**32 - BLOCK_SIZE)}'
+                         ELSE inet '{IPv6Address(2**128 - BLOCK_SIZE)}' END
+"""
 
 # The lowest bit of a mask is the leftmost of a bit string. asyncpg's own conversion goes bit by bit.
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))

@@ -21,7 +21,7 @@ _RESERVATIONS = "SELECT * FROM reservation WHERE l3_network_uuid = ANY($1::uuid[
 
 # Behind a full block the next is stored. So if the block asked for is full, the next with room is the next in this
 # index, and what lies between is full; one that is not stored is empty.
-_ROOMS = """
+_ROOMS = f"""
     SELECT ask.number, room.first_ip, room.used, room.next_is_full,
         EXISTS (SELECT FROM address_block AS asked
                 WHERE asked.range_uuid = ask.range_uuid AND asked.first_ip = ask.first_ip) AS asked_is_stored
@@ -30,7 +30,7 @@ _ROOMS = """
     LEFT JOIN LATERAL (
         SELECT block.first_ip, block.used,
             EXISTS (SELECT FROM address_block AS next_
-                    WHERE next_.range_uuid = block.range_uuid AND next_.first_ip = block.first_ip + 256
+                    WHERE next_.range_uuid = block.range_uuid AND next_.first_ip = block.first_ip + {BLOCK_SIZE}
                       AND next_.is_full) AS next_is_full
         FROM address_block AS block
         WHERE block.range_uuid = ask.range_uuid AND NOT block.is_full
@@ -197,6 +197,3 @@ async def _answer_former(connection: Connection, state: ScopeState, asks: list[F
 
 def _text(state: ScopeState, range_uuid: UUID, ip: int) -> str:
     return address_text(state.layout.by_uuid[range_uuid].version, ip)
-
-
-assert BLOCK_SIZE == 256, "the statements above say so as well"

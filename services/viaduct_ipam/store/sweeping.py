@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from viaduct_common.postgres.pool import Connection
+from viaduct_ipam.model.blocks import BLOCK_SIZE
 from viaduct_ipam.model.ranges import Address
 
 # now() and not clock_timestamp(): only what is the same throughout a statement is looked up in an index.
@@ -19,11 +20,11 @@ _LOCK = "SELECT true FROM scope WHERE l3_network_uuid = $1 FOR UPDATE"
 _TRY_LOCK = f"{_LOCK} SKIP LOCKED"
 
 # The block :: is the first there is; IPv4's first is in no range.
-_BEHIND_FULL = """
+_BEHIND_FULL = f"""
     EXISTS (SELECT FROM address_block AS full_
             WHERE full_.range_uuid = block.range_uuid AND full_.is_full
               AND full_.first_ip = CASE WHEN block.first_ip > '::' OR family(block.first_ip) = 4
-                                   THEN block.first_ip - 256 END)
+                                   THEN block.first_ip - {BLOCK_SIZE} END)
 """
 _EMPTY = f"""
     SELECT block.range_uuid, block.first_ip, ip_range.l3_network_uuid, {_BEHIND_FULL} AS is_needed

@@ -77,7 +77,7 @@ FIRST = "range_uuid IN (SELECT uuid FROM ip_range WHERE l3_network_uuid = $1)"
 async def test_what_is_torn_is_found(ipam: Ipam, pool: Pool, statement: str, problems: list[str]) -> None:
     """And nothing else; the torn state is rolled back."""
     network = await ipam.network(cooling_seconds=3600)
-    [stored] = await network.range(start_ip="10.0.0.1", end_ip="10.0.2.9", prefix_length=22, gateway="10.0.0.1")
+    [stored] = await network.range(start_ip="10.0.0.1", end_ip="10.0.8.9", prefix_length=20, gateway="10.0.0.1")
     await network.reserve("10.0.0.3", "10.0.0.3")
     await network.ips(required_ip="10.0.0.3", allow_reserved=True)
     await network.ips(required_ip="10.0.0.4")

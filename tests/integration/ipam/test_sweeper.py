@@ -10,6 +10,7 @@ from viaduct_common.errors import Exhausted
 from viaduct_common.postgres.idempotency import purge_overdue_answers
 from viaduct_common.postgres.pool import Pool, transaction
 from viaduct_ipam.engine.sweeper import CHUNK, Sweeper
+from viaduct_ipam.model.blocks import BLOCK_SIZE
 
 
 async def end_all(network: Network) -> None:
@@ -120,20 +121,21 @@ async def test_a_sweep_that_is_cut_off_loses_nothing(network: Network) -> None:
 async def test_empty_blocks_go_but_not_the_one_behind_a_full_block(ipam: Ipam) -> None:
     """The search leans on that one; it goes when the block before it has room again."""
     network = await ipam.network()
-    await network.range(start_ip="10.0.0.0", end_ip="10.0.7.255", prefix_length=20, gateway=None)
-    first = await network.ips(count=255 + 256)  # 10.0.0.0 is the network's own
-    assert await blocks(network) == ["10.0.0.0", "10.0.1.0", "10.0.2.0"]
-    await network.ips(required_ip="10.0.5.1")
-    await network.release("10.0.5.1")
+    await network.range(start_ip="10.0.0.0", end_ip="10.0.31.255", prefix_length=18, gateway=None)
+    first = await network.ips(count=1000) + await network.ips(count=1000)
+    first += await network.ips(count=2 * BLOCK_SIZE - 1 - len(first))  # 10.0.0.0 is the network's own
+    assert await blocks(network) == ["10.0.0.0", "10.0.4.0", "10.0.8.0"]
+    await network.ips(required_ip="10.0.20.1")
+    await network.release("10.0.20.1")
 
     await ipam.sweep()
-    assert await blocks(network) == ["10.0.0.0", "10.0.1.0", "10.0.2.0"]
-    assert await network.ips(count=2) == ["10.0.2.0", "10.0.2.1"]
+    assert await blocks(network) == ["10.0.0.0", "10.0.4.0", "10.0.8.0"]
+    assert await network.ips(count=2) == ["10.0.8.0", "10.0.8.1"]
 
-    await network.release("10.0.2.0", "10.0.2.1", first[-1])
+    await network.release("10.0.8.0", "10.0.8.1", first[-1])
     await ipam.sweep()
-    assert await blocks(network) == ["10.0.0.0", "10.0.1.0"]
-    assert await network.ips(count=2) == [first[-1], "10.0.2.0"]
+    assert await blocks(network) == ["10.0.0.0", "10.0.4.0"]
+    assert await network.ips(count=2) == [first[-1], "10.0.8.0"]
 
 
 async def test_the_first_block_of_ipv6_is_swept(ipam: Ipam) -> None:

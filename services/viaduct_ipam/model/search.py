@@ -2,7 +2,7 @@
 learnt."""
 
 import random
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from viaduct_ipam.model.asks import Ask, RoomsAsk
@@ -14,7 +14,7 @@ from viaduct_ipam.model.state import Pick, ScopeState
 from viaduct_ipam.model.strategies import STRATEGIES, Segment, Strategy, whole
 
 # As far as a look at a random place reaches: the next look is somewhere else.
-POINT_WIDTH = 2
+POINT_WIDTH = 4
 
 
 Search = Generator[list[Ask], None, None]
@@ -36,10 +36,17 @@ class Finder:
         self._excluded = excluded
         self._rng = rng
 
-    def hints(self, points: list[int]) -> list[Ask]:
-        """What the search will want to know, as far as that is certain before it begins."""
+    def hints(self, points: Sequence[int]) -> list[Ask]:
+        """What the search will want to know, as far as that is certain before it begins; if that is anything, also
+        what the points drawn ahead will want to know."""
+        asks = self._unknown(dict.fromkeys(points))
+        if asks and self._space in self._state.drawn:
+            asks += self._unknown(self._state.drawn[self._space].ahead)
+        return asks
+
+    def _unknown(self, points: Iterable[int]) -> list[Ask]:
         asks: list[Ask] = []
-        for point in dict.fromkeys(points):
+        for point in points:
             index, ip = self._space.member(point)
             one = self._space.ranges[index]
             block = block_of(ip)

@@ -5,8 +5,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from viaduct_ipam.model.blocks import block_of
-from viaduct_ipam.model.layout import Layout, OpenRange, Space
+from viaduct_ipam.model.layout import Layout, OpenRange
 from viaduct_ipam.model.occupancy import Occupancy
+from viaduct_ipam.model.strategies import Drawn
 
 # Past so many blocks what is known is forgotten: a scope never costs more than a few megabytes.
 MOST_BLOCKS = 16_384
@@ -68,7 +69,7 @@ class ScopeState:
     counters: dict[UUID, Counters]
     cursors: dict[int | UUID, int]
     occupancy: dict[UUID, Occupancy] = field(default_factory=dict)
-    drawn: dict[Space, tuple[int, int]] = field(default_factory=dict)  # see `viaduct_ipam.model.strategies`
+    drawn: Drawn = field(default_factory=dict)
     is_void: bool = False  # what it was brought to did not become true
     # Of the batch that is being planned:
     cooling: dict[tuple[int, int], Cooling | None] = field(default_factory=dict)  # None: not cooling

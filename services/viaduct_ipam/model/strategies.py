@@ -6,7 +6,7 @@ A strategy says where to look as a sequence of segments, none of which holds an 
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
 from typing import Protocol
@@ -14,11 +14,21 @@ from typing import Protocol
 from viaduct_ipam.model.blocks import bits_of, block_of, nth_bit
 from viaduct_ipam.model.layout import OpenRange, Space
 
-# So many addresses are looked for at one random place.
-SHARE_A_POINT = 16
+# So many addresses are looked for at one random place, and so many places are drawn, and read, at a time.
+SHARE_A_POINT = 32
+POINTS_AT_ONCE = 4
 
-Drawn = dict[Space, tuple[int, int]]
-"""By space: the rank that was drawn last, and for how many more addresses it is good."""
+
+@dataclass
+class Draw:
+    """Ranks in one space that were drawn: the one in use is good for `left` more addresses, then come those `ahead`."""
+
+    point: int = 0
+    left: int = 0
+    ahead: list[int] = field(default_factory=list)
+
+
+Drawn = dict[Space, Draw]
 
 
 @dataclass(frozen=True)
@@ -115,13 +125,15 @@ class Random:
     def points(self, space: Space, count: int, rng: random.Random, drawn: Drawn) -> list[int]:
         if not space.size:
             return []
+        draw = drawn.setdefault(space, Draw())
         points = []
         for _ in range(count):
-            point, left = drawn.get(space, (0, 0))
-            if not left:
-                point, left = rng.randrange(space.size), SHARE_A_POINT
-            drawn[space] = point, left - 1
-            points.append(point)
+            if not draw.left:
+                if not draw.ahead:
+                    draw.ahead = [rng.randrange(space.size) for _ in range(POINTS_AT_ONCE)]
+                draw.point, draw.left = draw.ahead.pop(), SHARE_A_POINT
+            draw.left -= 1
+            points.append(draw.point)
         return points
 
     def segments(self, space: Space, point: int | None, cursor: int | None) -> Iterator[Segment]:

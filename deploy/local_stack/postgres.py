@@ -22,7 +22,7 @@ SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "200",
-    "shared_buffers": "128MB",
+    "shared_buffers": "512MB",  # touched as it is needed
     "password_encryption": "scram-sha-256",
     "log_line_prefix": "%m [%p] %u ",
     "timezone": "UTC",

@@ -90,6 +90,7 @@ def _measure(names: list[str], run_dir: RunDir) -> int:
             console.print(
                 "Medians of interleaved rounds (least - most); cost: our time as a multiple of the baseline's.\n"
             )
+            os.sync()  # what setting up has written is not to be flushed while we measure
             for name in names:
                 loop_factory = uvloop.new_event_loop if name in IN_PROCESS else None
                 with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -5,6 +5,7 @@ import ipaddress
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
@@ -262,6 +263,42 @@ async def test_range_goes_with_what_is_cooling_in_it(ipam: Ipam) -> None:
     await network.range(network_cidr="10.0.0.0/24")
     assert (await network.capacity()).cooling == 0
     assert await network.ips() == ["10.0.0.2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "type = 'other'",
+        "start_ip = '10.0.0.9', end_ip = '10.0.0.8'",
+        "end_ip = '2001:db8::'",
+        "prefix_length = 33",
+        "prefix_length = 0",
+        "gateway = '2001:db8::1'",
+        "address_mode = 'slaac'",
+        "used_count = -1",
+        "cooling_count = -1",
+        "taken_reserved_count = used_count - 1",
+    ],
+)
+async def test_the_database_itself_refuses_what_contradicts_itself(ipam: Ipam, network: Network, change: str) -> None:
+    """Whatever the code does: of a row as it is changed, and of the same row as it is made."""
+    [stored] = await network.range(network_cidr="10.0.0.0/24")
+    changed = f"UPDATE ip_range SET {change} WHERE uuid = $1"
+    made = """
+        WITH gone AS (DELETE FROM ip_range WHERE uuid = $1 RETURNING *)
+        INSERT INTO ip_range (uuid, type, l3_network_uuid, l2_network_uuid, start_ip, end_ip, prefix_length, gateway,
+                              address_mode, used_count, cooling_count, taken_reserved_count)
+        SELECT uuid, type, l3_network_uuid, l2_network_uuid, start_ip, end_ip, prefix_length, gateway,
+               address_mode, used_count, cooling_count, taken_reserved_count FROM gone
+    """
+    for part in change.split(", "):
+        column, _, value = part.partition(" = ")
+        names, _, values = made.rpartition("SELECT")
+        made = f"{names}SELECT{values.replace(column, value, 1)}"
+
+    for statement in (changed, made):
+        with pytest.raises((asyncpg.CheckViolationError, asyncpg.DataError)):  # the second of a span without a meaning
+            await ipam.pool.execute(statement, stored.uuid)
 
 
 async def test_every_change_of_ranges_raises_the_revisions(ipam: Ipam, network: Network) -> None:

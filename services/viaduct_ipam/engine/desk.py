@@ -207,6 +207,7 @@ class Desk:
     def _send_to_lanes(self, works: Iterable[Work]) -> None:
         for work in works:
             if work.is_wanted:
+                work.needs_lane = True
                 self._to_lane(work)
 
 

@@ -42,13 +42,19 @@ class Engine:
         self._others = others
         self._clock = DatabaseClock()
         memory = Memory()
-        self._lanes = Lanes(pool, memory, self._clock, rng, committed=committed, pause_seconds=pause_seconds)
+        self._lanes = Lanes(
+            pool, memory, self._clock, rng,
+            to_desk=self._to_desk, committed=committed, pause_seconds=pause_seconds,
+        )  # fmt: skip
         self._desk = Desk(pool, memory, self._clock, rng, to_lane=self._lanes.submit, pause_seconds=pause_seconds)
         self._under_way: dict[Key, asyncio.Future[bytes]] = {}
 
     async def run(self) -> None:
         """Serve until cancelled."""
         await self._desk.run()
+
+    def _to_desk(self, work: Work) -> None:
+        self._desk.submit(work)
 
     async def execute(self, request: Request[Any], context: RequestContext) -> bytes | Deferred:
         """Raises:
@@ -81,11 +87,11 @@ class Engine:
         self._under_way[work.key] = work.answer
         began = time.monotonic()
         try:
-            is_busy = repeated or self._lanes.is_busy(work.l3_network_uuid)
-            if isinstance(work.request, AllocateIp) and not is_busy:
-                self._desk.submit(work)
-            else:
+            work.needs_lane |= repeated
+            if work.needs_lane or self._lanes.is_busy(work.l3_network_uuid):
                 self._lanes.submit(work)
+            else:
+                self._desk.submit(work)
             return await work.answer
         finally:
             del self._under_way[work.key]

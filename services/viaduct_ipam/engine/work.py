@@ -12,13 +12,14 @@ Key = tuple[str, UUID]
 
 class Work:
     """`answer` gets the reply's JSON once it is committed, or the error why there is none; `key` is whose request it
-    is, and by which message id."""
+    is, and by which message id; `needs_lane`: the desk cannot do it."""
 
-    __slots__ = ("answer", "key", "l3_network_uuid", "request")
+    __slots__ = ("answer", "key", "l3_network_uuid", "needs_lane", "request")
 
     def __init__(self, l3_network_uuid: UUID, request: AllocateIp | ReleaseIp, context: RequestContext) -> None:
         self.l3_network_uuid = l3_network_uuid
         self.request = request
+        self.needs_lane = not isinstance(request, AllocateIp)
         self.key: Key = (context.sender, context.message_id)
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 

@@ -21,6 +21,12 @@ from viaduct_common.messages.ipam import (
     ReleaseIp,
 )
 from viaduct_common.postgres.pool import Pool
+from viaduct_ipam.engine.desk import Desk
+from viaduct_ipam.engine.work import Work
+
+_WAITING = """
+    SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%SELECT revision FROM scope%'
+"""
 
 STRATEGIES = ["firstAvailable", "nextFit", "random", "sticky"]
 
@@ -220,6 +226,30 @@ async def test_crossed_releases_do_not_deadlock(ipam: Ipam) -> None:
     assert sorted(str(used.uuid) for answer in answers for used in answer) == sorted(
         str(used.uuid) for used in (*mine, *theirs)
     )
+
+
+async def test_who_only_waits_behind_a_release_goes_back_to_the_desk(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else, under constant load, all of a network would stay in its lane for ever once one request had needed it."""
+    await network.range(network_cidr="10.0.0.0/24")
+    [held] = await network.ips()
+    at_desk: list[Work] = []
+    submit = Desk.submit
+    monkeypatch.setattr(Desk, "submit", lambda desk, work: (at_desk.append(work), submit(desk, work))[1])
+
+    async with network.ipam.pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM scope WHERE l3_network_uuid = $1 FOR UPDATE", network.l3)
+        release = asyncio.create_task(network.release(held))
+        while await other.fetchval(_WAITING) < 1:
+            await asyncio.sleep(0.01)
+        allocation = asyncio.create_task(network.ips(required_ip=held))
+        await asyncio.sleep(0)
+        assert at_desk == []
+
+    assert len(await release) == 1
+    assert await allocation == [held]
+    assert len(at_desk) == 1
 
 
 async def test_registration_by_many_makes_one_scope(ipam: Ipam) -> None:

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 CLIENTS = 64
 PROCESSES = 3
 ROUNDS = 8
-CIDR = "10.0.0.0/23"  # so tight that all want the same few blocks
+CIDR = "10.0.0.0/23"  # so tight that all want the same block
 
 
 @pytest.fixture

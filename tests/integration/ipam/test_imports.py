@@ -35,6 +35,7 @@ from viaduct_common.messages.ipam import (
 from viaduct_common.postgres.pool import Pool
 from viaduct_console.exporting import export_rows
 from viaduct_console.rowfile import FileRow, read_rows
+from viaduct_ipam.model.blocks import BLOCK_SIZE
 from viaduct_ipam.store.imports import purge_overdue
 
 Row = dict[str, Any]
@@ -122,13 +123,13 @@ async def test_what_a_process_remembers_is_read_again(ipam: Ipam, network: Netwo
 
 async def test_full_blocks_are_passed_over(ipam: Ipam, network: Network) -> None:
     """Also one that holds nothing but the gateway; see the audit at the end of every test."""
-    bounds = {"prefixLength": 22, "gateway": "10.0.2.0"}
-    rows = [a_range(network, "10.0.0.0", "10.0.2.0", **bounds), a_range(network, "10.0.2.1", "10.0.3.254", **bounds)]
-    taken = [an_allocation(network, str(ipaddress.ip_address("10.0.0.1") + n)) for n in range(511)]
+    bounds = {"prefixLength": 20, "gateway": "10.0.8.0"}
+    rows = [a_range(network, "10.0.0.0", "10.0.8.0", **bounds), a_range(network, "10.0.8.1", "10.0.15.254", **bounds)]
+    taken = [an_allocation(network, str(ipaddress.ip_address("10.0.0.1") + n)) for n in range(2 * BLOCK_SIZE - 1)]
 
     assert (await imported(ipam, rows + taken)).applied
 
-    assert await network.ips() == ["10.0.2.1"]
+    assert await network.ips() == ["10.0.8.1"]
 
 
 async def test_ranges_that_guests_choose_from_may_be_two_lines(ipam: Ipam, network: Network) -> None:
@@ -395,15 +396,16 @@ async def test_allocations_go_on_beside_an_import(ipam: Ipam, network: Network) 
 
 # ---- any file --------------------------------------------------------------------------------------------------------
 
-# Two L3 networks on one L2 network. Addresses are numbers from 10.0.0.224 on: programs cross the border of a block at
-# 32, and the gateway is 16.
-BASE = ipaddress.ip_address("10.0.0.224")
-SUBNET = {"prefixLength": 23, "gateway": "10.0.0.240"}
+# Two L3 networks on one L2 network. Addresses are numbers from BASE on: programs cross the border of a block at 32,
+# and the gateway is 16.
+BASE = ipaddress.ip_address("10.0.0.0") + BLOCK_SIZE - 32
+GATEWAY = str(BASE + 16)
+SUBNET = {"prefixLength": 21, "gateway": GATEWAY}
 numbers = st.integers(0, 48)
 ends = st.tuples(numbers, st.integers(0, 12)).map(lambda pair: (pair[0], min(48, pair[0] + pair[1])))
 owners = st.sampled_from([None, "a", "b"])
 which = st.sampled_from([0, 0, 0, 1, 1, 2])  # 2: a network that there is not
-gateways = st.sampled_from(["10.0.0.240", "10.0.0.240", None, "10.0.0.241", "10.0.9.9"])
+gateways = st.sampled_from([GATEWAY, GATEWAY, None, str(BASE + 17), "10.0.9.9"])
 a_line = st.one_of(
     st.tuples(st.just("range"), which, ends, gateways),
     st.tuples(st.just("reservation"), which, ends, owners),
@@ -426,7 +428,7 @@ def row_of(line: tuple[Any, ...], l3_network_uuids: Sequence[UUID]) -> Row:
     row = {"kind": kind, "l3NetworkUuid": str(l3_network_uuids[network])}
     if kind == "range":
         (start, end), gateway = values
-        return {**row, "startIp": ip(start), "endIp": ip(end), "prefixLength": 23, "gateway": gateway}
+        return {**row, "startIp": ip(start), "endIp": ip(end), "prefixLength": 21, "gateway": gateway}
     if kind == "reservation":
         (start, end), owner = values
         return {**row, "startIp": ip(start), "endIp": ip(end), "owner": owner}
@@ -459,7 +461,7 @@ async def furnish(ipam: Ipam, before: dict[str, Any]) -> list[Network]:
     l2 = uuid4()
     networks = [await ipam.network(l2=l2, cooling_seconds=600) for _ in range(2)]
     for network, start, end in ((networks[0], starts[0], starts[1] - 1), (networks[1], starts[1], starts[2])):
-        await network.range(start_ip=ip(start), end_ip=ip(end), prefix_length=23, gateway="10.0.0.240")
+        await network.range(start_ip=ip(start), end_ip=ip(end), prefix_length=21, gateway=GATEWAY)
         await network.reserve(ip(start), ip(start), owner="a")
     for (number, owner), is_used in [*((one, True) for one in used), *((one, False) for one in cooling)]:
         row = row_of(("allocation", number % 2, number, owner), [one.l3 for one in networks])

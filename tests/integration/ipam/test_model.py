@@ -17,11 +17,12 @@ from integration.ipam.harness import Ipam, Network
 from viaduct_common.errors import Exhausted, InUse, InvalidRequest, IpInUse, IpRangeConflict, NotInRange, ViaductError
 from viaduct_common.messages.ipam import CheckIp, DeleteRange, DeleteReservation, GetFreeIps
 from viaduct_common.postgres.pool import Pool
+from viaduct_ipam.model.blocks import BLOCK_SIZE
 
-# Addresses are numbers from here on: 10.0.0.224 is 0, so that programs cross the border of a block at 32.
-BASE = ipaddress.ip_address("10.0.0.224")
-SUBNET = {"prefix_length": 23, "gateway": "10.0.0.240"}
+# Addresses are numbers from here on, so that programs cross the border of a block at 32.
+BASE = ipaddress.ip_address("10.0.0.0") + BLOCK_SIZE - 32
 GATEWAY = 16
+SUBNET = {"prefix_length": 21, "gateway": str(BASE + GATEWAY)}
 numbers = st.integers(0, 64)
 strategies = st.sampled_from(["firstAvailable", "nextFit", "random", "sticky"])
 PROCESSES = 3

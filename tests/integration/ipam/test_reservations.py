@@ -12,6 +12,7 @@ from integration.ipam.harness import Ipam, Network
 from viaduct_common.errors import Conflict, InvalidRequest
 from viaduct_common.messages.ipam import DeleteReservation, QueryReservations, ReservationFilters
 from viaduct_common.postgres.pool import Pool
+from viaduct_ipam.model.blocks import BLOCK_SIZE
 
 MAC = "52:54:00:12:34:56"
 
@@ -140,14 +141,14 @@ async def test_overlapping_reservations_count_every_address_once(
     pool: Pool, cooling: int, program: list[tuple[str, Any]]
 ) -> None:
     """Over two ranges and a gap between them, used and cooling addresses: the capacity is what a set says."""
-    base = ipaddress.ip_address("10.0.0.236")  # so that the ranges cross the border of a block
+    base = ipaddress.ip_address("10.0.0.0") + BLOCK_SIZE - 20  # so that the ranges cross the border of a block
     assignable = {*range(16), *range(20, 41)}
     used: set[int] = set()
     rests: set[int] = set()
     reserved: dict[UUID, set[int]] = {}
     async with Ipam(pool) as ipam:
         network = await ipam.network(cooling_seconds=cooling)
-        bounds = {"prefix_length": 23, "gateway": "10.0.0.1"}
+        bounds = {"prefix_length": 21, "gateway": "10.0.0.1"}
         await network.range(start_ip=base, end_ip=base + 15, **bounds)
         await network.range(start_ip=base + 20, end_ip=base + 40, **bounds)
         for name, argument in program:

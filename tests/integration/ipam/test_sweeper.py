@@ -154,7 +154,7 @@ async def test_the_first_block_of_ipv6_is_swept(ipam: Ipam) -> None:
 async def test_churn_while_blocks_are_dropped_gives_no_address_twice(ipam: Ipam) -> None:
     """Whatever a process remembers of blocks that are gone by now."""
     network = await ipam.network()
-    await network.range(start_ip="10.0.0.0", end_ip="10.0.3.255", prefix_length=20, gateway=None)
+    await network.range(start_ip="10.0.0.0", end_ip="10.0.15.255", prefix_length=19, gateway=None)
     held: set[str] = set()
     done = asyncio.Event()
 

@@ -32,9 +32,10 @@ def test_interval_sets_behave_as_sets(one: list[tuple[int, int]], other: list[tu
 
 
 @given(intervals, st.integers(0, 2))
-def test_masks_hold_the_members_of_a_block(parts: list[tuple[int, int]], number: int) -> None:
+def test_masks_hold_the_members_of_a_block(around: list[tuple[int, int]], number: int) -> None:
     """A mask and its bits are the members of the block, first and last included."""
     block = number * BLOCK_SIZE
+    parts = [(BLOCK_SIZE - 300 + first, BLOCK_SIZE - 300 + last) for first, last in around]
 
     found = [block + bit for bit in bits_of(mask_of(IntervalSet.of(parts), block))]
 

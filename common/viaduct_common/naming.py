@@ -31,8 +31,61 @@ def vlan_device_name(interface: str, vlan: int) -> str:
     return _fit(f"{interface}.{vlan}", "vl_", interface, vlan)
 
 
+def vlan_bridge_name(interface: str) -> str:
+    """`brv_<interface>`: the VLAN-aware bridge that all VLANs of an interface share.
+
+    >>> vlan_bridge_name("eth1")
+    'brv_eth1'
+    """
+    return _fit(f"brv_{interface}", "bv_", interface)
+
+
+def vxlan_bridge_name(vni: int) -> str:
+    """`br_vx_<vni>`; 14 characters at most.
+
+    >>> vxlan_bridge_name(16777215)
+    'br_vx_16777215'
+    """
+    return f"br_vx_{vni}"
+
+
+def vxlan_device_name(vni: int) -> str:
+    """`vxlan<vni>`; 13 characters at most."""
+    return f"vxlan{vni}"
+
+
+def gre_bridge_name(key: int) -> str:
+    """`br_gr_<key in hex>`; 14 characters at most.
+
+    >>> gre_bridge_name(2**32 - 1)
+    'br_gr_ffffffff'
+    """
+    return f"br_gr_{key:x}"
+
+
+def gre_device_name(key: int, remote: str) -> str:
+    """The tunnel to one peer: `gr` and a hash of key and address.
+
+    >>> len(gre_device_name(7, "10.0.0.2"))
+    14
+    """
+    return "gr" + _digest(key, remote)
+
+
+def nic_device_name(nic_uuid: object) -> str:
+    """`vnic` and the first eleven hex digits of the NIC's uuid: the tap of a VM's NIC.
+
+    >>> nic_device_name("0123abcd-4567-89ab-cdef-000000000000")
+    'vnic0123abcd456'
+    """
+    return "vnic" + str(nic_uuid).replace("-", "")[: MAX_NAME - 4]
+
+
 def _fit(readable: str, prefix: str, *parts: object) -> str:
     if len(readable) <= MAX_NAME:
         return readable
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
-    return prefix + digest[:_HASH_CHARS]
+    return prefix + _digest(*parts)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:_HASH_CHARS]

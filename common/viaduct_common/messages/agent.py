@@ -1,23 +1,44 @@
 """Commands to agents, their completions, and what agents report on their own."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field
 
 from viaduct_common.messages.base import Command, ErrorBody, Report, WireModel
-from viaduct_common.messages.fields import Generation
+from viaduct_common.messages.fields import Generation, IpAddress, MacAddress
 from viaduct_common.messages.l2 import Difference, L2NetworkInventory
 
 Outcome = Literal["done", "failed", "superseded"]
 
 
+class PeerNic(WireModel):
+    """A VM's NIC behind a peer: what is sent to it need not be flooded."""
+
+    mac: MacAddress
+    ips: list[IpAddress] = Field(default_factory=list)
+
+
+class Peer(WireModel):
+    """Another host that has the same tunnelled network: where its end is, and the NICs behind it."""
+
+    host_uuid: UUID
+    tunnel_ip: IpAddress
+    nics: list[PeerNic] = Field(default_factory=list)
+
+
 class L2Desired(WireModel):
-    """The whole desired state of one L2 network on one host. `force` lets a release unplug foreign ports."""
+    """The whole desired state of one L2 network on one host. `force` lets a release unplug foreign ports.
+
+    `backend` names which of the backends for its type builds it, None for the type's usual one. `tunnel_ip` is this
+    host's end, `peers` are the others', of a tunnelled network.
+    """
 
     generation: Generation
     l2_network: L2NetworkInventory
-    peers: list[dict[str, Any]] = Field(default_factory=list)
+    backend: str | None = None
+    tunnel_ip: IpAddress | None = None
+    peers: list[Peer] = Field(default_factory=list)
     force: bool = False
 
 
@@ -59,6 +80,17 @@ class SyncHostCommand(Command):
     items: list[L2Desired]
 
 
+class ListOrphansCommand(Command):
+    """List what this host has with our mark and should not have, and the names that it wants and found taken; with
+    `sweep`, release the former. `listed` are the networks that the manager knows of here."""
+
+    message_type: ClassVar[str] = "host.orphans"
+
+    listed: list[UUID] = Field(default_factory=list)
+    sweep: bool = False
+    force: bool = False
+
+
 class ItemResult(WireModel):
     """What became of one item. `status`, `differences` and `steps` answer a check only."""
 
@@ -73,8 +105,23 @@ class ItemResult(WireModel):
     steps: list[str] = Field(default_factory=list)
 
 
+class Orphan(WireModel):
+    """`reason` is `unlisted` (ours, and not to be here) or `taken` (a wanted name that a stranger's device has).
+
+    `swept` tells whether it was taken away just now; `error` why not.
+    """
+
+    l2_network_uuid: UUID
+    reason: Literal["unlisted", "taken"]
+    devices: list[str]
+    detail: str = ""
+    swept: bool = False
+    error: ErrorBody | None = None
+
+
 class Completion(Report):
-    """The answer to one command; `released` lists what a sync took away because it was not listed."""
+    """The answer to one command; `released` lists what a sync took away because it was not listed, `orphans` what
+    `host.orphans` found."""
 
     message_type: ClassVar[str] = "completion"
 
@@ -82,10 +129,11 @@ class Completion(Report):
     command_id: UUID
     items: list[ItemResult]
     released: list[UUID] = Field(default_factory=list)
+    orphans: list[Orphan] = Field(default_factory=list)
 
 
 class InterfaceFact(WireModel):
-    """A link of the host as the agent sees it."""
+    """A link of the host as the agent sees it; `addresses` are those of global scope, as `address/prefix`."""
 
     name: str
     kind: str | None = None
@@ -94,6 +142,7 @@ class InterfaceFact(WireModel):
     up: bool
     master: str | None = None
     owner: UUID | None = None
+    addresses: list[str] = Field(default_factory=list)
 
 
 class HealthFact(WireModel):
@@ -134,7 +183,11 @@ class HostHeartbeat(Report):
 
 
 class HostDrift(Report):
-    """Something it owns was changed by another hand, and whether it was repaired."""
+    """Something it owns was changed by another hand, and whether it was repaired.
+
+    `policy` is `repair`, or `report`: told, and left as it is. `storm` is set while the same network drifts again and
+    again: repairs are put off then, and an operator should look who fights with us.
+    """
 
     message_type: ClassVar[str] = "host.drift"
 
@@ -143,4 +196,7 @@ class HostDrift(Report):
     generation: Generation
     differences: list[Difference]
     repaired: bool
+    policy: Literal["repair", "report"] = "repair"
+    storm: bool = False
+    repairs: int = Field(default=0, description="repairs of this network in the last five minutes")
     error: ErrorBody | None = None

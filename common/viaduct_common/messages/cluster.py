@@ -1,12 +1,15 @@
 """Clusters: groups of hosts of one hypervisor type; L2 networks are attached to clusters."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from viaduct_common.messages.base import Page, QueryBody, Request, Role, StrictModel, WireModel
-from viaduct_common.messages.fields import Description, Name, OneOrMany, Revision
+from viaduct_common.messages.fields import Description, FilterText, Name, OneOrMany, Revision
+
+# By L2 type the backend that builds it on the cluster's hosts; a type that is not named has its usual one.
+Backends = Annotated[dict[FilterText, FilterText], Field(max_length=64)]
 
 
 class ClusterInventory(WireModel):
@@ -15,6 +18,7 @@ class ClusterInventory(WireModel):
     name: str
     description: str | None = None
     hypervisor_type: str
+    backends: dict[str, str] = Field(default_factory=dict)
     revision: int
     created_at: AwareDatetime
     updated_at: AwareDatetime
@@ -35,6 +39,7 @@ class CreateCluster(Request[ClusterInventory]):
     name: Name
     description: Description | None = None
     hypervisor_type: Literal["KVM"] = "KVM"
+    backends: Backends = Field(default_factory=dict)
     uuid: UUID | None = None
 
 
@@ -59,13 +64,15 @@ class QueryClusters(Request[Page[ClusterInventory]], QueryBody):
 
 
 class UpdateCluster(Request[ClusterInventory]):
-    """Change name or description; with `revision`, only if nobody changed it since."""
+    """Change name, description or backends; with `revision`, only if nobody changed it since. The backend of a type
+    of which a network is attached to the cluster cannot be changed."""
 
     message_type: ClassVar[str] = "cluster.update"
 
     uuid: UUID
     name: Name | None = None
     description: Description | None = None
+    backends: Backends | None = None
     revision: Revision | None = None
 
 

@@ -64,6 +64,9 @@ FilterText = Annotated[str, StringConstraints(max_length=255), AfterValidator(_p
 OwnerName = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_single_line)]
 
 VlanId = Annotated[int, Field(strict=True, ge=1, le=4094, description="IEEE 802.1Q: 0 and 4095 are reserved")]
+Vni = Annotated[int, Field(strict=True, ge=1, le=2**24 - 1, description="RFC 7348: 24 bits; 0 is left to the kernel")]
+GreKey = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1, description="RFC 2890: 32 bits")]
+UdpPort = Annotated[int, Field(strict=True, ge=1, le=65535)]
 MtuBytes = Annotated[int, Field(strict=True, ge=68, le=65535, description="RFC 791: 68 is IPv4's least")]
 IfName = Annotated[
     str,
@@ -83,5 +86,6 @@ MacAddress = Annotated[
     Field(description="48 bits, such as '52:54:00:12:34:56'"),
 ]
 IpAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(_no_prefix)]
+IpNetwork = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_no_prefix)]
 IpVersion = Annotated[int, Field(strict=True, json_schema_extra={"enum": [4, 6]}), AfterValidator(_ip_version)]
 OneOrMany: TypeAlias = T | Annotated[list[T], Field(max_length=1000)]

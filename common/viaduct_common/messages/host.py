@@ -5,8 +5,18 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
+from viaduct_common.messages.agent import Orphan
 from viaduct_common.messages.base import Page, QueryBody, Request, Role, StrictModel, WireModel
-from viaduct_common.messages.fields import Description, FilterText, IpAddress, Label, Name, OneOrMany, Revision
+from viaduct_common.messages.fields import (
+    Description,
+    FilterText,
+    IpAddress,
+    Label,
+    Name,
+    OneOrMany,
+    Revision,
+    TimeoutSeconds,
+)
 
 Labels = Annotated[dict[Label, Label], Field(max_length=64)]
 
@@ -83,7 +93,7 @@ class QueryHosts(Request[Page[HostInventory]], QueryBody):
 
 
 class UpdateHost(Request[HostInventory]):
-    """Change name, description or labels; with `revision`, only if nobody changed it since."""
+    """Change name, description, labels or the tunnels' address; with `revision`, only if nobody changed it since."""
 
     message_type: ClassVar[str] = "host.update"
 
@@ -91,6 +101,7 @@ class UpdateHost(Request[HostInventory]):
     name: Name | None = None
     description: Description | None = None
     labels: Labels | None = None
+    tunnel_ip: IpAddress | None = None
     revision: Revision | None = None
 
 
@@ -101,6 +112,40 @@ class SetHostMaintenance(Request[HostInventory]):
 
     uuid: UUID
     maintenance: bool
+
+
+class MoveHost(Request[HostInventory]):
+    """Move a host to another cluster of its zone: what only the old one has is released, what the new one has is
+    realised. Refused while VMs' NICs are on the host, unless the new cluster has their networks, too."""
+
+    message_type: ClassVar[str] = "host.move"
+    required_role: ClassVar[Role] = "admin"
+
+    uuid: UUID
+    cluster_uuid: UUID
+    wait: bool = True
+    timeout_seconds: TimeoutSeconds = 60
+
+
+class ListOrphans(Request[list[Orphan]]):
+    """What a connected host has with our mark and should not have, and the wanted names that are taken there."""
+
+    message_type: ClassVar[str] = "host.orphans"
+    required_role: ClassVar[Role] = "reader"
+    mutating: ClassVar[bool] = False
+
+    uuid: UUID
+    timeout_seconds: TimeoutSeconds = 30
+
+
+class SweepOrphans(Request[list[Orphan]]):
+    """Release what a connected host has with our mark and should not have; with `force` also what is in use."""
+
+    message_type: ClassVar[str] = "host.sweepOrphans"
+
+    uuid: UUID
+    force: bool = False
+    timeout_seconds: TimeoutSeconds = 60
 
 
 class DeleteHost(Request[HostInventory | None]):

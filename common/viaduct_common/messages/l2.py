@@ -1,27 +1,33 @@
 """L2 networks: create, attach, detach, check, plan."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
 from viaduct_common.messages.base import ErrorBody, Page, QueryBody, Request, Role, StrictModel, WireModel
 from viaduct_common.messages.cluster import ClusterInventory
 from viaduct_common.messages.fields import (
     Description,
     FilterText,
+    GreKey,
     IfName,
+    IpNetwork,
     MtuBytes,
     Name,
     OneOrMany,
     Revision,
     TimeoutSeconds,
+    UdpPort,
     VlanId,
+    Vni,
 )
 from viaduct_common.messages.operation import OperationInventory
 
 L2_NOVLAN = "L2NoVlanNetwork"
 L2_VLAN = "L2VlanNetwork"
+L2_VXLAN = "L2VxlanNetwork"
+L2_OVS_GRE = "OvsGreL2Network"
 
 
 class NoVlanFields(StrictModel):
@@ -32,6 +38,44 @@ class VlanFields(StrictModel):
     """What an `L2VlanNetwork` has beside the fields of every L2 network."""
 
     vlan: VlanId
+
+
+class VniRange(StrictModel):
+    """VXLAN network identifiers, both ends included."""
+
+    start_vni: Vni
+    end_vni: Vni
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.start_vni > self.end_vni:
+            raise ValueError("startVni is above endVni")
+        return self
+
+
+class VxlanFields(StrictModel):
+    """What an `L2VxlanNetwork` has of its own (RFC 7348): either `vni`, the one that all its frames carry; or
+    `vniRange`, of which the account of each VM's owner gets one, with a broadcast domain of its own.
+
+    `udp_port` is 4789 by default (IANA). What an account has of a network with a range carries `vni`, and in
+    `owner_account_uuid` and `parent_uuid` whose and of which it is.
+    """
+
+    vni: Vni | None = None
+    vni_range: VniRange | None = None
+    udp_port: UdpPort = 4789
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.vni is None) == (self.vni_range is None):
+            raise ValueError("either vni or vniRange is needed, and not both")
+        return self
+
+
+class OvsGreFields(StrictModel):
+    """What an `OvsGreL2Network` has of its own: the key that all its frames carry (RFC 2890)."""
+
+    key: GreKey
 
 
 class L2NetworkInventory(WireModel):
@@ -129,7 +173,10 @@ class DeleteL2(Request[L2NetworkInventory | None]):
 
 
 class AttachL2(Request[OperationInventory]):
-    """Attach an L2 network to a cluster: realize it on every host of the cluster."""
+    """Attach an L2 network to a cluster: realize it on every host of the cluster.
+
+    `tunnel_cidr` is for tunnel types: a host's end is its one address in it; without it, the host's `tunnelIp`.
+    """
 
     message_type: ClassVar[str] = "l2.attach"
 
@@ -138,6 +185,7 @@ class AttachL2(Request[OperationInventory]):
     wait: bool = True
     timeout_seconds: TimeoutSeconds = 60
     on_failure: Literal["rollback", "keep"] = "rollback"
+    tunnel_cidr: IpNetwork | None = None
 
 
 class DetachL2(Request[OperationInventory]):
@@ -150,6 +198,28 @@ class DetachL2(Request[OperationInventory]):
     wait: bool = True
     timeout_seconds: TimeoutSeconds = 60
     force: bool = False
+
+
+class ChangeL2Vlan(Request[OperationInventory]):
+    """Change the VLAN id of an `L2VlanNetwork`: on all hosts that have it, or on none."""
+
+    message_type: ClassVar[str] = "l2.changeVlan"
+
+    l2_network_uuid: UUID
+    vlan: VlanId
+    wait: bool = True
+    timeout_seconds: TimeoutSeconds = 60
+
+
+class ChangeL2Mtu(Request[OperationInventory]):
+    """Change the MTU of an L2 network: on all hosts that have it, or on none."""
+
+    message_type: ClassVar[str] = "l2.changeMtu"
+
+    l2_network_uuid: UUID
+    mtu: MtuBytes
+    wait: bool = True
+    timeout_seconds: TimeoutSeconds = 60
 
 
 class Difference(WireModel):

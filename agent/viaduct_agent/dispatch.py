@@ -16,6 +16,7 @@ from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes, Turn
 from viaduct_agent.links.host import Checked, HostLinks
+from viaduct_agent.links.marks import SHARED
 from viaduct_agent.replay import Replays
 from viaduct_common import topology
 from viaduct_common.bus import Delivery, GiveBack
@@ -141,7 +142,7 @@ class Dispatcher:
             return blank.model_copy(update={"outcome": "superseded"})
         want = L2OnHost.of(item, self._interface_map)
         try:
-            changes = await self._backends.get(item.l2_network.type).realize(want)
+            changes = await self._backends.of(want).realize(want)
         except BaseException:
             self._holdings.not_realized(uuid)
             raise
@@ -153,14 +154,14 @@ class Dispatcher:
         if not self._holdings.admit(uuid, item.generation):
             return blank.model_copy(update={"outcome": "superseded"})
         want = L2OnHost.of(item, self._interface_map)
-        changes = await self._backends.get(item.l2_network.type).release(want)
+        changes = await self._backends.of(want).release(want)
         self._holdings.released(uuid)
         return blank.model_copy(update={"changes": list(changes)})
 
     async def _check(self, item: L2Desired, blank: ItemResult) -> ItemResult:
         action = item.action if isinstance(item, L2Inquiry) else "realize"
         want = L2OnHost.of(item, self._interface_map)
-        checked = await self._backends.get(item.l2_network.type).check(want, action)
+        checked = await self._backends.of(want).check(want, action)
         update: dict[str, Any] = {
             "status": _status(checked),
             "differences": list(checked.differences),
@@ -183,11 +184,12 @@ class Dispatcher:
         except ViaductError as exc:  # the items will say so, too; the digest brings another sync
             log.warning("leftovers_not_seen", code=exc.code, error=exc.message)
             return []
-        owners = {link.owner for link in links.values() if link.owner is not None}
+        owners = links.owners().keys() - {SHARED}
         gone = [uuid for uuid in sorted(owners - listed) if await self._release_leftover(uuid, before.get(uuid))]
         for uuid in {held.l2_network_uuid for held in self._holdings.held()} - listed - owners:
             if self._holdings.fence(uuid) == before.get(uuid) and not self._lanes.busy(uuid):
                 self._holdings.released(uuid)  # held, yet nothing of it is left in the kernel
+        await self._links.release_unused()
         self._syncs.put(command_id, gone)
         return gone
 

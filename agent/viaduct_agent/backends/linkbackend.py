@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from viaduct_agent.backends.api import KVM, Action, L2OnHost
 from viaduct_agent.links.host import Checked, HostLinks
-from viaduct_agent.links.model import BRIDGE, Desired, Link
-from viaduct_common.errors import InvalidRequest
+from viaduct_agent.links.kinds import BRIDGE, options
+from viaduct_agent.links.model import Desired, Link
+from viaduct_common.errors import InvalidRequest, ViaductError
 from viaduct_common.messages.base import StrictModel
 
 F = TypeVar("F", bound=StrictModel)
@@ -19,6 +20,8 @@ class LinkBackend(ABC):
 
     l2_type: ClassVar[str]
     hypervisor_type: ClassVar[str] = KVM
+    name: ClassVar[str] = "bridge"
+    usual: ClassVar[bool] = True
 
     def __init__(self, links: HostLinks) -> None:
         self._links = links
@@ -26,6 +29,9 @@ class LinkBackend(ABC):
     @abstractmethod
     def desired_links(self, want: L2OnHost) -> Desired:
         """The links of this network; raises `InvalidRequest` when the type's own fields are wrong."""
+
+    async def unavailable(self) -> ViaductError | None:
+        return None
 
     def device_names(self, want: L2OnHost) -> frozenset[str]:
         return self.desired_links(want).device_names
@@ -52,9 +58,21 @@ def bridge_link(want: L2OnHost) -> Link:
         generation=want.generation,
         mtu=want.network.mtu,
         up=True,
-        stp=False,
-        forward_delay=0,
+        options=options(stp=False, forward_delay=0),
     )
+
+
+def device_name(want: L2OnHost) -> str:
+    """The one recorded name that is not the bridge's.
+
+    Raises:
+        InvalidRequest: there is none, or more than one.
+    """
+    others = [name for name in want.network.device_names if name != want.network.bridge_name]
+    if len(others) != 1:
+        text = f"a network of this type has one device beside its bridge, not {others}"
+        raise InvalidRequest.of_field("l2Network.deviceNames", text)
+    return others[0]
 
 
 def own_fields(want: L2OnHost, model: type[F]) -> F:

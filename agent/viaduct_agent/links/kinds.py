@@ -44,7 +44,8 @@ def _switch(layout: str = "=B") -> Form:
 U8, U16, U32 = _number("=B"), _number("=H"), _number("=I")
 BE16, BE32 = _number(">H"), _number(">I")
 SWITCH = _switch()
-BIT = Form(SWITCH.pack, SWITCH.unpack, lambda on: str(int(on)))
+# The same, where ip-link(8) wants 0 or 1.
+BIT, BIT32 = (Form(form.pack, form.unpack, lambda on: str(int(on))) for form in (SWITCH, _switch("=I")))
 ADDRESS = Form(
     lambda text: ipaddress.ip_address(text).packed,
     lambda raw: str(ipaddress.ip_address(raw)) if any(raw) else None,
@@ -111,7 +112,7 @@ def option_words(kind: str | None, values: Options) -> list[str]:
     if known is None:
         return []
     found = [(known.option(name), value) for name, value in values]
-    return [f"{option.word} {option.form.word(value)}" for option, value in found]
+    return [f"{option.word} {option.form.word(value)}" for option, value in found if option.word]
 
 
 register(
@@ -119,13 +120,12 @@ register(
         BRIDGE,
         (
             Option("forward_delay", 1, U32, "forward_delay", fixed=False),  # in 1/100 s
-            Option("stp", 5, Form(U32.pack, lambda raw: bool(U32.unpack(raw)), lambda on: str(int(on))), "stp_state",
-                   fixed=False),
+            Option("stp", 5, BIT32, "stp_state", fixed=False),
             Option("vlan_filtering", 7, BIT, "vlan_filtering", fixed=False),
             Option("default_pvid", 39, U16, "vlan_default_pvid", fixed=False),
         ),
     )
-)  # fmt: skip
+)
 register(LinkKind(VLAN, (Option("vlan_id", 1, U16, "id"),)))
 register(
     LinkKind(
@@ -147,8 +147,8 @@ register(
             Option("remote", 7, ADDRESS, "remote"),
             Option("in_key", 4, BE32, "ikey"),
             Option("out_key", 5, BE32, "okey"),
-            Option("in_flags", 2, BE16, "iflags"),
-            Option("out_flags", 3, BE16, "oflags"),
+            Option("in_flags", 2, BE16, ""),  # implied by the keys in ip-link(8)
+            Option("out_flags", 3, BE16, ""),
             Option("pmtudisc", 10, BIT, "pmtudisc"),
         ),
     )

@@ -8,6 +8,8 @@ from viaduct_agent.links.entries import Entry, add_words, del_words
 from viaduct_agent.links.kinds import BRIDGE, PORT, Options, option_words
 from viaduct_agent.links.marks import format_mark
 
+UPLINKS = 0  # as a wanted MTU: that of the uplink, known on the host only
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

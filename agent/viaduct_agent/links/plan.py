@@ -10,6 +10,7 @@ from viaduct_agent.links import kinds, preconditions
 from viaduct_agent.links.entries import Entry, Member
 from viaduct_agent.links.marks import SHARED
 from viaduct_agent.links.model import (
+    UPLINKS,
     AddEntry,
     AddLink,
     DelEntry,
@@ -65,9 +66,13 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
 
 def resolved(desired: Desired, uplink: Link | None) -> list[Link]:
     """The wanted links with what is known only on the host: the MAC, pinned to the uplink's, lest the bridge's follow
-    its ports as they come and go."""
-    mac = None if uplink is None else uplink.mac
-    return [link if link.mac is not None else with_values(link, mac=mac) for link in desired.links]
+    its ports as they come and go; and the uplink's MTU for those that want it."""
+    if uplink is None:
+        return list(desired.links)
+    return [
+        with_values(link, mac=link.mac or uplink.mac, mtu=uplink.mtu if link.mtu == UPLINKS else link.mtu)
+        for link in desired.links
+    ]
 
 
 def unlike(have: Link, want: Link) -> Iterator[tuple[str, Any, Any]]:

@@ -19,6 +19,8 @@ from viaduct_common.messages.l2 import Difference
 
 # So many networks in one go; a release, or a VM's tap, waits for no more.
 _MOST_AT_ONCE = 256
+# Releases are few at once: each device that goes waits some 25 ms for RCU, and a realize waits for all of them.
+_RELEASES_AT_ONCE = 4
 # Up to so many networks a look at their links by name is cheaper than a dump of all.
 _FEW_NETWORKS = 8
 
@@ -33,6 +35,16 @@ class Checked:
     refusal: ViaductError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Release:
+    owner: UUID
+    uplink: str | None
+    force: bool
+
+    def plan(self, actual: LinkTable) -> tuple[Step, ...]:
+        return plan_release(self.owner, actual, self.uplink, force=self.force)
+
+
 class HostLinks:
     """The links of one host (one network namespace), shared by all backends.
 
@@ -43,10 +55,9 @@ class HostLinks:
         self._kernel = kernel
         # RTNL is one lock in the kernel: work in parallel would not be faster, only harder to reason about.
         self._lock = asyncio.Lock()
-        # Releases queue here first, so that at most one stands before a realize: each waits some 25 ms for RCU.
-        self._one_release = asyncio.Lock()
         self._names_by_owner: dict[UUID, set[str]] = {}
         self._realizing: Batcher[Desired, tuple[str, ...]] = Batcher(self._realize, _MOST_AT_ONCE)
+        self._releasing: Batcher[_Release, tuple[str, ...]] = Batcher(self._release, _RELEASES_AT_ONCE)
         self._checking: Batcher[Desired, Checked] = Batcher(self._check, _MOST_AT_ONCE * 4)
 
     async def observe(self) -> LinkTable:
@@ -72,21 +83,11 @@ class HostLinks:
 
     async def release(self, owner: UUID, uplink: str | None = None, *, force: bool = False) -> tuple[str, ...]:
         """Take every device of `owner` away; return what was done. Nothing to do is no error."""
-        async with self._one_release, self._lock:
-            actual = await self._observe_for_release()
-            steps = plan_release(owner, actual, uplink, force=force)
-            if steps:
-                await self._do(steps, actual)
-                names = frozenset(link.name for link in actual.owned_by(owner))
-                now = await self._kernel.observe(Look(names))
-                failure = left_over(plan_release(owner, now, uplink, force=True), list)
-                if failure is not None:
-                    raise failure
-        return _commands(steps)
+        return await self._releasing.ask(_Release(owner, uplink, force))
 
     async def release_unused(self) -> tuple[str, ...]:
         """Take away shared devices that no network uses: left by a process that died between two steps."""
-        async with self._one_release, self._lock:
+        async with self._lock:
             actual = await self.observe()
             steps = plan_unused(actual)
             if steps:
@@ -126,6 +127,32 @@ class HostLinks:
             now = await self._look([wanted[number] for number, _ in plans])
         for (number, steps), refusal in zip(plans, outcomes, strict=True):
             results[number] = refusal or _verified(wanted[number], now) or _commands(steps)
+        return results
+
+    async def _release(self, wanted: Sequence[_Release]) -> list[tuple[str, ...] | Exception]:
+        results: list[tuple[str, ...] | Exception] = [()] * len(wanted)
+        plans: list[tuple[int, tuple[Step, ...]]] = []
+        async with self._lock:
+            actual = await self._observe_for_release()
+            ahead = actual.copy()
+            for number, release in enumerate(wanted):
+                try:
+                    steps = release.plan(ahead)
+                except ViaductError as exc:
+                    results[number] = exc
+                    continue
+                if steps:
+                    plans.append((number, steps))
+                    for step in steps:
+                        ahead.apply(step)
+            if not plans:
+                return results
+            outcomes = await execute(self._kernel, [steps for _, steps in plans], actual)
+            names = frozenset(link.name for number, _ in plans for link in actual.owned_by(wanted[number].owner))
+            now = await self._kernel.observe(Look(names))
+        for (number, steps), refusal in zip(plans, outcomes, strict=True):
+            left = left_over(plan_release(wanted[number].owner, now, wanted[number].uplink, force=True), list)
+            results[number] = refusal or left or _commands(steps)
         return results
 
     async def _check(self, wanted: Sequence[Desired]) -> list[Checked | Exception]:
@@ -179,12 +206,14 @@ def _verified(desired: Desired, now: LinkTable) -> Exception | None:
 
 
 def _checked(desired: Desired, actual: LinkTable) -> Checked:
-    found = tuple(differences(desired, actual))
     present = bool(actual.owned_by(desired.owner))
     try:
-        return Checked(found, _commands(plan(desired, actual)), present)
+        steps = plan(desired, actual)
     except ViaductError as exc:
-        return Checked(found, (), present, exc)
+        return Checked(tuple(differences(desired, actual)), (), present, exc)
+    if not steps:  # then there is no difference either
+        return Checked((), (), present)
+    return Checked(tuple(differences(desired, actual)), _commands(steps), present)
 
 
 def _commands(steps: tuple[Step, ...]) -> tuple[str, ...]:

@@ -8,14 +8,15 @@ import ipaddress
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeAlias
 from uuid import UUID
 
 from viaduct_agent.links import kinds
 from viaduct_agent.links.entries import Entry, Forwarding, Member, Neighbour
 from viaduct_agent.links.marks import parse_mark
-from viaduct_agent.links.model import Link
+from viaduct_agent.links.model import Link, with_values
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 RTM_NEWLINK, RTM_DELLINK = 16, 17
@@ -40,6 +41,10 @@ _IFF_UP = 1
 _SCOPE_UNIVERSE = 0
 
 
+Information: TypeAlias = tuple[str | None, kinds.Options, kinds.Options]
+"""Kind, options of the kind, options as a port of a bridge."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One netlink message; `body` is what follows its header."""
@@ -57,6 +62,24 @@ class RawLink:
     link: Link
     master_index: int
     parent_index: int
+    _named: dict[tuple[str | None, str | None], Link] = field(default_factory=dict, compare=False, repr=False)
+    _informed: "dict[Information, RawLink]" = field(default_factory=dict, compare=False, repr=False)
+
+    def named(self, master: str | None, parent: str | None) -> Link:
+        """The link with these names in place of the numbers."""
+        found = self._named.get((master, parent))
+        if found is None:
+            found = self._named[master, parent] = with_values(self.link, master=master, parent=parent)
+        return found
+
+    def informed(self, information: "Information") -> "RawLink":
+        """The same with this kind, options and port options."""
+        found = self._informed.get(information)
+        if found is None:
+            kind, options, port = information
+            link = with_values(self.link, kind=kind, options=options, port=port)
+            found = self._informed[information] = RawLink(link, self.master_index, self.parent_index)
+        return found
 
 
 def messages(data: bytes) -> Iterator[Message]:
@@ -84,7 +107,28 @@ def error_of(message: Message) -> tuple[int, str]:
 
 
 def parse_link(body: bytes) -> RawLink:
-    """The body of an RTM_NEWLINK or RTM_DELLINK."""
+    """The body of an RTM_NEWLINK or RTM_DELLINK.
+
+    The same bytes are the same link: what was parsed before is not parsed again. Of a bridge, which tells the time left
+    of its timers among its options, that holds for what stands around them.
+    """
+    at = body.find(_BRIDGE_INFO) - _ATTRIBUTE.size
+    if at < 0:
+        return _parse_once(body)
+    length, number = _ATTRIBUTE.unpack_from(body, at)
+    end = at + length
+    if number & _TYPE_MASK != _IFLA_LINKINFO or end > len(body):
+        return _parse(body)
+    raw = _parse_once(body[:at] + body[(end + 3) & ~3 :])
+    return raw.informed(_info(body[at + _ATTRIBUTE.size : end]))
+
+
+@lru_cache(maxsize=8192)
+def _parse_once(body: bytes) -> RawLink:
+    return _parse(body)
+
+
+def _parse(body: bytes) -> RawLink:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     found = _wanted(body)
     mark = _mark(found.get(_IFLA_IFALIAS))
@@ -176,7 +220,7 @@ def _mark(alias: bytes | None) -> tuple[UUID, int] | None:
     return parse_mark(_text(alias))
 
 
-def _info(raw: bytes | None) -> tuple[str | None, kinds.Options, kinds.Options]:
+def _info(raw: bytes | None) -> Information:
     """Kind, options of the kind, options as a port of a bridge."""
     if raw is None:
         return None, (), ()
@@ -238,6 +282,7 @@ def _number(raw: bytes | None) -> int:
 
 
 _BRIDGE_PORT = b"bridge\0"
+_BRIDGE_INFO = _ATTRIBUTE.pack(4 + len(_BRIDGE_PORT), _INFO_KIND) + _BRIDGE_PORT
 _PLACES: dict[tuple[str, int], list[tuple[int, int, bytes, kinds.Option]]] = {}
 _WANTED = frozenset({
     _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS,

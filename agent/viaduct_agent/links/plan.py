@@ -51,8 +51,9 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
         steps.append(SetLink(uplink, with_values(uplink, up=True)))
         uplink = with_values(uplink, up=True)
     replaced: set[str] = set()
-    for want in resolved(desired, uplink):
-        steps += _one_link(desired, want, table, replaced)
+    for want in desired.links:
+        if replaced or not _as_wanted(table.get(want.name), want, uplink):
+            steps += _one_link(desired, resolved(want, uplink), table, replaced)
     if uplink is not None and desired.uplink_master is not None:
         steps += _plug_in(desired.uplink_master, uplink, replaced)
     steps += _join(desired, table, replaced)
@@ -64,15 +65,12 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def resolved(desired: Desired, uplink: Link | None) -> list[Link]:
-    """The wanted links with what is known only on the host: the MAC, pinned to the uplink's, lest the bridge's follow
-    its ports as they come and go; and the uplink's MTU for those that want it."""
+def resolved(want: Link, uplink: Link | None) -> Link:
+    """The wanted link with what is known only on the host: the MAC, pinned to the uplink's, lest the bridge's follow
+    its ports as they come and go; and the uplink's MTU if it wants that."""
     if uplink is None:
-        return list(desired.links)
-    return [
-        with_values(link, mac=link.mac or uplink.mac, mtu=uplink.mtu if link.mtu == UPLINKS else link.mtu)
-        for link in desired.links
-    ]
+        return want
+    return with_values(want, mac=want.mac or uplink.mac, mtu=uplink.mtu if want.mtu == UPLINKS else want.mtu)
 
 
 def unlike(have: Link, want: Link) -> Iterator[tuple[str, Any, Any]]:
@@ -136,6 +134,23 @@ def _one_link(desired: Desired, want: Link, table: LinkTable, replaced: set[str]
         yield DelEntry(want.name, entry, is_bridge(want))
     for entry in to_add:
         yield AddEntry(want.name, entry, is_bridge(want))
+
+
+def _as_wanted(have: Link | None, want: Link, uplink: Link | None) -> bool:
+    """Whether nothing is to be done about it, told without making anything: what a check mostly finds."""
+    return (
+        have is not None
+        and have.kind == want.kind
+        and have.generation == want.generation
+        and have.master == want.master
+        and have.parent == want.parent
+        and have.up == want.up
+        and have.mtu == (uplink.mtu if uplink is not None and want.mtu == UPLINKS else want.mtu)
+        and have.mac == (want.mac or (have.mac if uplink is None else uplink.mac))
+        and (have.options == want.options or set(want.options) <= set(have.options))
+        and (have.port == want.port or set(want.port) <= set(have.port))
+        and (want.entries is None or missing_entries(want, have) == ([], []))
+    )
 
 
 def _changed(have: Link, want: Link) -> Link:

@@ -50,6 +50,9 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
     if uplink is not None and not uplink.up:  # first: a VLAN device cannot be up while what it stands on is down
         steps.append(SetLink(uplink, with_values(uplink, up=True)))
         uplink = with_values(uplink, up=True)
+    stale = stale_links(desired, table)
+    # First: a bridge with the device of the former VLAN and that of the new one would join the two.
+    steps += [SetLink(link, unplugged(with_values(link, port=()), None)) for link in stale if link.master is not None]
     replaced: set[str] = set()
     for want in desired.links:
         if replaced or not _as_wanted(table.get(want.name), want, uplink):
@@ -57,7 +60,6 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
     if uplink is not None and desired.uplink_master is not None:
         steps += _plug_in(desired.uplink_master, uplink, replaced)
     steps += _join(desired, table, replaced)
-    stale = stale_links(desired, table)
     if stale:  # last: what replaces it is in place
         preconditions.refuse_users(desired, table, frozenset(link.name for link in stale))
         steps += leave_vlans(stale, table, keep=desired.members)

@@ -54,6 +54,12 @@ class Fleet:
         await self.state_of(agent, "connected")
         return agent
 
+    async def lose(self, agent: ScriptedAgent) -> None:
+        """It falls silent, and the manager need not wait to notice."""
+        await agent.fall_silent()
+        lost = "UPDATE host SET state = 'disconnected', beats = 0 WHERE uuid = '{}'"
+        await asyncio.to_thread(self.place.sql, lost.format(agent.uuid))
+
     async def state_of(self, agent: ScriptedAgent, state: str, *, seconds: float = 15) -> None:
         await eventually(
             lambda: self.client.host.get(uuid=agent.uuid), lambda host: host.state == state, seconds=seconds

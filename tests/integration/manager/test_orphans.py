@@ -3,10 +3,12 @@
 import asyncio
 from uuid import uuid4
 
+import httpx
 import pytest
 from integration.manager.conftest import Fleet, eventually
-from integration.manager.scripted_agent import ORPHANS, REALIZE, RELEASE
+from integration.manager.scripted_agent import ORPHANS, REALIZE, RELEASE, SYNC
 
+from local_stack.service import Service
 from viaduct_common.errors import BackendFailed, DeadlineExceeded, HostUnreachable, NotFound
 from viaduct_common.messages.agent import HostDrift, ListOrphansCommand, Orphan
 from viaduct_common.messages.l2 import Difference
@@ -92,6 +94,21 @@ async def test_host_that_does_not_answer_is_an_error_not_an_empty_list(fleet: Fl
     assert (failure.value.details["errno"], failure.value.details["hostUuid"]) == (5, str(agent.uuid))
 
 
+async def test_leftovers_are_released_at_the_hosts_start(fleet: Fleet) -> None:
+    """Its hello tells what its marks say; the sync that follows does not list what it should not have."""
+    agent = await fleet.enrol()
+    network = await fleet.network()
+    await fleet.attach(network)
+    leftover = uuid4()
+    agent.held[leftover] = 3
+    await agent.hello()
+    sync = await agent.hears(SYNC)
+
+    assert sync.networks == {network.uuid}
+    await fleet.settles(network, "realized")
+    assert set(agent.held) == {network.uuid}
+
+
 # ---- drift -------------------------------------------------------------------------------------------------------
 
 
@@ -106,6 +123,35 @@ def drift(agent: object, network: object, **fields: object) -> HostDrift:
         **fields,
     }
     return HostDrift.model_validate(values)
+
+
+async def test_drift_is_told_to_the_world_and_counted(fleet: Fleet, manager: Service) -> None:
+    """A storm by an event of its own beside."""
+    agent = await fleet.join()
+    network = await fleet.network()
+    await fleet.attach(network)
+    await fleet.place.api("PUT", "/queues/{vhost}/drift", {})
+    binding = {"routing_key": "host.#"}
+    await fleet.place.api("POST", "/bindings/{vhost}/e/viaduct.events/q/drift", binding)
+
+    async def metric(repaired: str) -> float:
+        async with httpx.AsyncClient() as http:
+            text = (await http.get(f"{manager.base_url}/metrics")).text
+        lines = [line for line in text.splitlines() if f'manager_drift_total{{repaired="{repaired}"}}' in line]
+        return float(lines[0].split()[-1]) if lines else 0.0
+
+    before = await metric("true"), await metric("false")
+    await agent.say(drift(agent, network))
+    await agent.say(drift(agent, network, storm=True, repairs=5))
+    await agent.say(drift(agent, network, repaired=False, error=BackendFailed("no").to_body()))
+
+    async def events() -> list[str]:
+        asked = {"count": 10, "ackmode": "ack_requeue_true", "encoding": "auto"}
+        got = await fleet.place.api("POST", "/queues/{vhost}/drift/get", asked)
+        return sorted(one["routing_key"] for one in got)
+
+    await eventually(events, lambda seen: seen == ["host.drift"] * 3 + ["host.driftStorm"])
+    assert (await metric("true"), await metric("false")) == (before[0] + 2, before[1] + 1)
 
 
 async def test_storm_of_drift_is_shown_until_the_host_says_hello_or_is_calm(fleet: Fleet) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from viaduct_common.bus import RequestContext
-from viaduct_common.errors import Conflict, InvalidRequest, PreconditionFailed
+from viaduct_common.errors import Conflict, InUse, InvalidRequest, PreconditionFailed
 from viaduct_common.messages.l2 import L2_VLAN, ChangeL2Mtu, ChangeL2Vlan, L2NetworkInventory
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager import conductor
@@ -23,6 +23,12 @@ class ChangeHandlers:
         network = await l2_networks.lock(connection, request.l2_network_uuid)
         if network.type != L2_VLAN:
             raise InvalidRequest.of_field("l2NetworkUuid", f"a {network.type} has no VLAN", type=network.type)
+        tagged = await changes.tagged_nics(connection, network.uuid)
+        if tagged and network.own_fields().get("vlan") != request.vlan:
+            raise InUse(
+                f"{len(tagged)} NICs are ports of VLAN-aware bridges, with the VLAN of {network.name} as their tag",
+                nicUuids=[str(uuid) for uuid in tagged],
+            )
         own_fields = network.own_fields() | {"vlan": request.vlan}
         l2_type = self._types.get(network.type)
         place = network.physical_interface, own_fields

@@ -84,10 +84,10 @@ async def _refuse_busy(connection: Connection, host: HostInventory, latter_uuid:
             f"host {host.name} is busy with {len(under_way)} operations: wait for them",
             operationUuids=[str(uuid) for uuid in under_way],
         )
-    stranded = await membership.stranded_nics(connection, host.uuid, latter_uuid)
+    stranded = await membership.stranded_nics(connection, host.uuid, host.cluster_uuid, latter_uuid)
     if stranded:
         raise InUse(
-            f"{len(stranded)} NICs on host {host.name} are in networks that the new cluster does not have",
+            f"{len(stranded)} NICs on host {host.name} are in networks that cluster has not, or builds otherwise",
             nicUuids=[str(nic) for nic, _ in stranded],
             l2NetworkUuids=sorted({str(l2) for _, l2 in stranded}),
         )

@@ -37,6 +37,12 @@ _PUT = """
     WHERE uuid = $1
 """
 _ACCOUNTS = "SELECT count(*) FROM l2_network WHERE parent_uuid = $1 AND NOT deleted"
+# Ports of a VLAN-aware bridge carry the tag themselves: who made them would have to change it.
+_TAGGED_NICS = """
+    SELECT nic.uuid FROM nic JOIN host ON host.uuid = nic.host_uuid JOIN cluster ON cluster.uuid = host.cluster_uuid
+    WHERE nic.l2_uuid = $1 AND cluster.backends ->> 'L2VlanNetwork' = 'vlanAwareBridge'
+    ORDER BY nic.uuid LIMIT 100
+"""
 _REACHABLE = """
     SELECT host.uuid FROM realization JOIN host ON host.uuid = realization.host_uuid
     WHERE realization.l2_uuid = $1 AND realization.desired = 'present'
@@ -121,6 +127,11 @@ async def put(connection: Connection, l2_uuid: UUID, values: Values) -> None:
 async def accounts(connection: Connection, l2_uuid: UUID) -> int:
     """How many accounts have a part of it that is a network of its own on the hosts."""
     return int(await connection.fetchval(_ACCOUNTS, l2_uuid))
+
+
+async def tagged_nics(connection: Connection, l2_uuid: UUID) -> list[UUID]:
+    """VMs' NICs whose port has the VLAN of this network as its tag; at most 100."""
+    return [row["uuid"] for row in await connection.fetch(_TAGGED_NICS, l2_uuid)]
 
 
 async def reachable(connection: Connection, l2_uuid: UUID) -> list[UUID]:

@@ -10,7 +10,6 @@ from viaduct_common.messages.base import Page
 from viaduct_common.messages.host import CreateHost, HostInventory, QueryHosts, UpdateHost
 from viaduct_common.postgres.paging import Column, Listing, list_page
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager.store import clusters
 from viaduct_manager.store.rows import creating, require_updated
 
 KIND = "host"
@@ -23,6 +22,7 @@ _GET = "SELECT * FROM host WHERE uuid = $1"
 _LOCK = "SELECT * FROM host WHERE uuid = $1 FOR UPDATE"
 _REVISION = "SELECT revision FROM host WHERE uuid = $1"
 _CLUSTER = "SELECT cluster_uuid FROM host WHERE uuid = $1"
+_HOLD_CLUSTER = "SELECT FROM cluster WHERE uuid = $1 FOR SHARE"
 _UPDATE = """
     UPDATE host SET name = coalesce($2, name), description = coalesce($3, description), labels = coalesce($4, labels),
                     revision = revision + 1, updated_at = now()
@@ -139,7 +139,7 @@ async def hold_cluster(connection: Connection, uuid: UUID) -> UUID | None:
     that does not change, nor is the host moved. None if there is no such host."""
     found: UUID | None = await connection.fetchval(_CLUSTER, uuid)
     while found is not None:
-        await clusters.lock_shared(connection, found)
+        await connection.execute(_HOLD_CLUSTER, found)
         now: UUID | None = await connection.fetchval(_CLUSTER, uuid)
         if now == found:
             break

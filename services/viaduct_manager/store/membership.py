@@ -53,10 +53,12 @@ _RENEW_OTHERWISE_BUILT = """
     RETURNING realization.l2_uuid
 """
 _HAS = "SELECT l2_uuid FROM realization WHERE host_uuid = $1"
+# Another backend has other bridges than the one that the NIC is plugged into.
 _STRANDED = f"""
     SELECT nic.uuid, nic.l2_uuid
-    FROM nic JOIN l2_network AS network ON network.uuid = nic.l2_uuid
-    WHERE (nic.host_uuid = $1 OR nic.migrating_to_host_uuid = $1) AND {_LOST}
+    FROM nic JOIN l2_network AS network ON network.uuid = nic.l2_uuid, cluster AS new, cluster AS old
+    WHERE (nic.host_uuid = $1 OR nic.migrating_to_host_uuid = $1) AND new.uuid = $2 AND old.uuid = $3
+      AND (old.backends ->> network.type IS DISTINCT FROM new.backends ->> network.type OR {_LOST})
     ORDER BY nic.uuid LIMIT 100
 """
 
@@ -78,6 +80,10 @@ async def resettle(connection: Connection, host_uuid: UUID, former_uuid: UUID, l
     return sorted(changed)
 
 
-async def stranded_nics(connection: Connection, host_uuid: UUID, cluster_uuid: UUID) -> list[tuple[UUID, UUID]]:
-    """(NIC, L2 network) of VMs on the host, or coming to it, whose network the cluster has not; at most 100."""
-    return [(row["uuid"], row["l2_uuid"]) for row in await connection.fetch(_STRANDED, host_uuid, cluster_uuid)]
+async def stranded_nics(
+    connection: Connection, host_uuid: UUID, former_uuid: UUID, latter_uuid: UUID
+) -> list[tuple[UUID, UUID]]:
+    """(NIC, L2 network) of VMs on the host, or coming to it, whose network the latter cluster has not, or builds in
+    another way than the former; at most 100."""
+    rows = await connection.fetch(_STRANDED, host_uuid, latter_uuid, former_uuid)
+    return [(row["uuid"], row["l2_uuid"]) for row in rows]

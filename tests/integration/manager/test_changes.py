@@ -15,6 +15,7 @@ from viaduct_common.errors import (
     BackendFailed,
     Conflict,
     DeadlineExceeded,
+    InUse,
     InvalidRequest,
     L2Conflict,
     NotFound,
@@ -335,6 +336,21 @@ async def test_what_cannot_be_changed_is_refused(fleet: Fleet) -> None:
     with pytest.raises(NotFound):
         await fleet.client.l2.change_mtu(l2_network_uuid=uuid4(), mtu=1500)
     assert (await change_mtu(fleet, untagged, 1400)).state == "succeeded"
+
+
+async def test_vlan_that_nics_carry_as_their_tag_is_not_changed(fleet: Fleet) -> None:
+    """A port of a VLAN-aware bridge is tagged by whoever plugged it in; one of a bridge of its own is not."""
+    agent = await fleet.join()
+    network = await fleet.network(vlan=615)
+    await fleet.attach(network)
+    nic = await fleet.plug(agent, network)
+    assert (await change_vlan(fleet, network, 616)).state == "succeeded"
+    aware = """UPDATE cluster SET backends = '{"L2VlanNetwork": "vlanAwareBridge"}' WHERE uuid = """
+    fleet.place.sql(f"{aware} '{fleet.cluster_uuid}'")
+    with pytest.raises(InUse) as refusal:
+        await change_vlan(fleet, network, 617)
+    assert refusal.value.details["nicUuids"] == [str(nic)]
+    assert (await change_mtu(fleet, network, 1400)).state == "succeeded"
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,6 +1,7 @@
 """Hosts that move between clusters, join full ones, rest, and leave."""
 
 import asyncio
+import json
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -125,20 +126,35 @@ async def test_host_with_nics_in_networks_that_the_new_cluster_lacks_is_not_move
     other = await another_cluster(fleet)
     network = await fleet.network()
     await fleet.attach(network)
-    l3, nic = uuid4(), uuid4()
-    fleet.place.sql(
-        f"INSERT INTO l3_network (uuid, l2_uuid, zone_uuid, name, category, strategy)"
-        f" VALUES ('{l3}', '{network.uuid}', '{fleet.zone_uuid}', 'l3', 'Private', 'first');"
-        f"INSERT INTO nic (uuid, vm_uuid, host_uuid, account_uuid, l3_uuid, l2_uuid, device_index, device_name, mac,"
-        f" state) VALUES ('{nic}', '{uuid4()}', '{agent.uuid}', '{uuid4()}', '{l3}', '{network.uuid}', 0, 'vnic0',"
-        f" '02:00:00:00:00:01', 'ready')"
-    )
+    nic = await fleet.plug(agent, network)
     with pytest.raises(InUse) as refusal:
         await move(fleet, agent, other)
     assert refusal.value.details == {"nicUuids": [str(nic)], "l2NetworkUuids": [str(network.uuid)]}
     await attach_to(fleet, network, other)
+    aware = {"L2VlanNetwork": "vlanAwareBridge"}
+    fleet.place.sql(f"UPDATE cluster SET backends = '{json.dumps(aware)}' WHERE uuid = '{other}'")
+    with pytest.raises(InUse):
+        await move(fleet, agent, other)
+    fleet.place.sql(f"UPDATE cluster SET backends = '{{}}' WHERE uuid = '{other}'")
     assert (await move(fleet, agent, other)).cluster_uuid == other
-    fleet.place.sql(f"DELETE FROM nic WHERE uuid = '{nic}'")
+
+
+async def test_network_that_the_new_cluster_builds_otherwise_is_ordered_anew(fleet: Fleet) -> None:
+    """By another backend; what both build alike stays as it is."""
+    agent = await fleet.join()
+    other = await another_cluster(fleet)
+    network = await fleet.network()
+    untagged = await fleet.client.l2.create(
+        zone_uuid=fleet.zone_uuid, type="L2NoVlanNetwork", physical_interface="eth1", name="untagged"
+    )
+    for one in (network, untagged):
+        await fleet.attach(one)
+        await attach_to(fleet, one, other)
+    fleet.place.sql(f"""UPDATE cluster SET backends = '{{"L2VlanNetwork": "other"}}' WHERE uuid = '{other}'""")
+    before = dict(agent.held)
+    await move(fleet, agent, other)
+    assert agent.held[network.uuid] > before[network.uuid]
+    assert agent.held[untagged.uuid] == before[untagged.uuid]
 
 
 @pytest.mark.parametrize("away", ["disconnected", "resting"])

@@ -22,6 +22,8 @@ from viaduct_common.errors import (
     PreconditionFailed,
 )
 from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.postgres.pool import open_pool, transaction
+from viaduct_manager.store import hosts, realizations
 
 
 async def change_vlan(fleet: Fleet, network: L2NetworkInventory, vlan: int, **options: Any) -> Any:
@@ -298,6 +300,29 @@ async def test_host_that_joins_during_a_change_that_fails_ends_with_the_old_valu
 
     await fleet.settles(network, "realized", "realized")
     assert [vlans(agent, network)[-1] for agent in (first, late)] == [600, 600]
+
+
+async def test_host_that_joins_at_the_very_moment_of_the_change_is_not_missed(fleet: Fleet) -> None:
+    """Its hello has found out what its cluster has, and is not committed yet: the change waits for it."""
+    first = await fleet.join()
+    network = await fleet.network(vlan=605)
+    await fleet.attach(network)
+    first.silent = {CHECK}
+    heard = len(first.heard)
+    late = await fleet.enrol()
+    change = asyncio.create_task(change_vlan(fleet, network, 606))
+    check = await first.hears(CHECK, lambda one: one in first.heard[heard:])
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with open_pool(fleet.place.postgres_url(), "test") as pool:
+        async with transaction(pool) as hello:
+            await hosts.hold_cluster(hello, late.uuid)
+            await realizations.desire_on_host(hello, late.uuid)
+            told_first = await realizations.generations(hello, network.uuid, [late.uuid])
+            await first.say(first.do(check))
+            await eventually(lambda: asyncio.to_thread(fleet.place.sql, waiting), lambda seen: "0" not in seen.split())
+        await change
+
+    assert (await fleet.rows(network))[late.uuid].generation > told_first[late.uuid]
 
 
 async def test_network_that_is_attached_nowhere_is_changed_at_once(fleet: Fleet) -> None:

@@ -11,6 +11,8 @@ from integration.manager.scripted_agent import CHECK, REALIZE, REFUSED, RELEASE,
 
 from viaduct_common.errors import BackendFailed, Conflict, DeadlineExceeded, InUse, NotFound, PreconditionFailed
 from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.postgres.pool import Pool, open_pool, transaction
+from viaduct_manager.store import clusters, hosts
 
 
 async def another_cluster(fleet: Fleet, **fields: Any) -> UUID:
@@ -183,6 +185,47 @@ async def test_host_that_cannot_be_told_is_moved_all_the_same(fleet: Fleet, away
     await fleet.settles(old, "gone")
     await fleet.settles(new, "realized")
     assert set(agent.held) == {new.uuid}
+
+
+async def test_what_was_on_its_way_out_is_wanted_again_where_the_new_cluster_has_it(fleet: Fleet) -> None:
+    """The host was away when its old cluster lost it."""
+    agent = await fleet.join()
+    other = await another_cluster(fleet)
+    network = await fleet.network()
+    await fleet.attach(network)
+    await attach_to(fleet, network, other)
+    await fleet.lose(agent)
+    await fleet.detach(network)
+    assert await fleet.states(network) == ["releasing"]
+    await move(fleet, agent, other)
+    row = (await fleet.rows(network))[agent.uuid]
+    assert (row.desired, row.state) == ("present", "pending")
+    await agent.hello()
+    agent.beat_on()
+    await fleet.settles(network, "realized")
+    assert agent.held == {network.uuid: row.generation}
+
+
+async def test_host_that_is_moved_while_its_hello_waits_gets_what_its_new_cluster_has(fleet: Fleet) -> None:
+    """Whoever finds out what a host should have looks again where the host is, once it has the lock."""
+    agent = await fleet.enrol()
+    other = await another_cluster(fleet)
+    async with open_pool(fleet.place.postgres_url(), "test") as pool:
+        async with transaction(pool) as moving:
+            for uuid in (fleet.cluster_uuid, other):
+                await clusters.lock(moving, uuid)
+            await hosts.move(moving, agent.uuid, other)
+            holding = asyncio.create_task(_hold(pool, agent.uuid))
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'test'"
+            )
+            await eventually(lambda: asyncio.to_thread(fleet.place.sql, waiting), lambda seen: "1" in seen.split())
+        assert await holding == other
+
+
+async def _hold(pool: Pool, host_uuid: UUID) -> UUID | None:
+    async with transaction(pool) as connection:
+        return await hosts.hold_cluster(connection, host_uuid)
 
 
 async def test_host_that_cannot_do_it_all_is_moved_and_the_reason_is_answered(fleet: Fleet) -> None:

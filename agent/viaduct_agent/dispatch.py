@@ -157,7 +157,7 @@ class Dispatcher:
             return blank.model_copy(update={"outcome": "superseded"})
         want = L2OnHost.of(item, self._interface_map)
         try:
-            changes = await self._backends.get(item.l2_network.type).realize(want)
+            changes = await self._backends.of(want).realize(want)
         except BaseException:
             self._holdings.not_realized(want)
             raise
@@ -169,14 +169,14 @@ class Dispatcher:
         if not self._holdings.admit(uuid, item.generation):
             return blank.model_copy(update={"outcome": "superseded"})
         want = L2OnHost.of(item, self._interface_map)
-        changes = await self._backends.get(item.l2_network.type).release(want)
+        changes = await self._backends.of(want).release(want)
         self._holdings.released(uuid)
         return blank.model_copy(update={"changes": list(changes)})
 
     async def _check(self, item: L2Desired, blank: ItemResult) -> ItemResult:
         action = item.action if isinstance(item, L2Inquiry) else "realize"
         want = L2OnHost.of(item, self._interface_map)
-        checked = await self._backends.get(item.l2_network.type).check(want, action)
+        checked = await self._backends.of(want).check(want, action)
         update: dict[str, Any] = {
             "status": _status(checked),
             "differences": list(checked.differences),

@@ -121,7 +121,7 @@ class DriftGuard:
 
     async def _mend(self, want: L2OnHost, *, broken: bool) -> None:
         uuid = want.network.uuid
-        backend = self._backends.get(want.network.type)
+        backend = self._backends.of(want)
         try:
             checked = await backend.check(want)
         except ViaductError as exc:
@@ -155,5 +155,5 @@ class DriftGuard:
         """Kept as long as `want` is the same: events come by the thousand."""
         kept = self._names_of.get(uuid)
         if kept is None or kept[0] is not want:
-            kept = self._names_of[uuid] = (want, self._backends.get(want.network.type).device_names(want))
+            kept = self._names_of[uuid] = (want, self._backends.of(want).device_names(want))
         return kept[1]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from viaduct_agent.backends.api import L2OnHost
-from viaduct_agent.links.model import Links
+from viaduct_agent.links.marks import SHARED
+from viaduct_agent.links.table import LinkTable
 from viaduct_common.digest import holdings_digest
 from viaduct_common.messages.agent import Held
 
@@ -35,13 +36,13 @@ class Holdings:
         self._refused: dict[UUID, L2OnHost] = {}
         self._fences: OrderedDict[UUID, int] = OrderedDict()
 
-    def adopt(self, links: Links) -> None:
+    def adopt(self, links: LinkTable) -> None:
         """Take over what the marks say. It counts as held, but not as proven: a sync is due, see `digest`."""
-        for link in links.values():
-            if link.owner is not None:
-                generation = max(link.generation or 0, self._fences.get(link.owner, 0))
-                self._held[link.owner] = Holding(generation)
-                self._fences[link.owner] = generation
+        for owner, marked in links.owners().items():
+            if owner != SHARED:
+                generation = max(marked, self._fences.get(owner, 0))
+                self._held[owner] = Holding(generation)
+                self._fences[owner] = generation
 
     def get(self, uuid: UUID) -> Holding | None:
         return self._held.get(uuid)

@@ -18,6 +18,7 @@ from viaduct_agent.health import health_facts
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
 from viaduct_agent.links.host import HostLinks
+from viaduct_agent.links.kernel import Look
 from viaduct_agent.links.netlink import Netlink
 from viaduct_agent.links.watch import link_changes
 from viaduct_agent.notify import Notifier
@@ -72,10 +73,10 @@ async def run(settings: AgentSettings, password: str) -> None:
         session = Session(
             host,
             version=version("viaduct"),
-            capabilities=backends.l2_types,
+            capabilities=backends.capabilities,
             holdings=holdings,
             send=_sender(bus, settings, topology.report_key(host)),
-            observe=links.observe,
+            observe=links.observe_hosts_own,
             health=health_facts,
             heartbeat_seconds=settings.heartbeat_seconds,
         )
@@ -119,7 +120,7 @@ async def _tell_systemd(notifier: Notifier, netlink: Netlink, bus: Bus, holdings
             continue
         try:
             async with asyncio.timeout(_ALIVE_SECONDS):
-                await netlink.observe(["lo"])
+                await netlink.observe(Look(frozenset({"lo"})))
         except Exception:
             log.exception("watchdog_not_fed")
             continue

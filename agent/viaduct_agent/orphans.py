@@ -12,7 +12,9 @@ from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
 from viaduct_agent.links.host import HostLinks
-from viaduct_agent.links.model import Link, Links
+from viaduct_agent.links.marks import SHARED
+from viaduct_agent.links.model import Link
+from viaduct_agent.links.table import LinkTable
 from viaduct_common.errors import Conflict, ViaductError
 from viaduct_common.messages.agent import Orphan
 
@@ -61,16 +63,19 @@ class Orphanage:
             orphan = await self._release(self._unlisted(uuid, devices), before.get(uuid), force=force)
             if orphan is not None:
                 done.append(orphan)
+        try:
+            await self._links.release_unused()
+        except ViaductError as exc:  # it is in nobody's way
+            log.warning("unused_not_released", code=exc.code, error=exc.message)
         return done
 
-    def _leftovers(self, links: Links, listed: Collection[UUID], before: Mapping[UUID, int]) -> dict[UUID, list[Link]]:
+    def _leftovers(
+        self, links: LinkTable, listed: Collection[UUID], before: Mapping[UUID, int]
+    ) -> dict[UUID, list[Link]]:
         """Devices by owner, of owners that are not listed and of whom no command has come since `before`: the newest
         generation known of each network when the listing came."""
-        found: dict[UUID, list[Link]] = {}
-        for link in links.values():
-            if link.owner is not None and link.owner not in listed:
-                found.setdefault(link.owner, []).append(link)
-        return {uuid: found[uuid] for uuid in sorted(found) if self._holdings.fence(uuid) == before.get(uuid)}
+        unlisted = sorted(links.owners().keys() - {SHARED} - set(listed))
+        return {uuid: links.owned_by(uuid) for uuid in unlisted if self._holdings.fence(uuid) == before.get(uuid)}
 
     async def _release(self, orphan: Orphan, fence: int | None, *, force: bool = False) -> Orphan | None:
         """Take one away, in its lane; None if it is no orphan any more, for a newer command has come for it."""
@@ -96,7 +101,7 @@ class Orphanage:
             detail=f"of generation {', '.join(map(str, generations))}",
         )
 
-    async def _taken(self, links: Links) -> list[Orphan]:
+    async def _taken(self, links: LinkTable) -> list[Orphan]:
         found = []
         for uuid, want in self._holdings.wanted().items():
             try:
@@ -108,11 +113,11 @@ class Orphanage:
                 found.append(orphan)
         return found
 
-    async def _taken_from(self, uuid: UUID, want: L2OnHost, links: Links) -> Orphan | None:
+    async def _taken_from(self, uuid: UUID, want: L2OnHost, links: LinkTable) -> Orphan | None:
         """The dump tells who may have lost a name; that it did is the backend's word, for devices may be shared."""
-        backend = self._backends.get(want.network.type)
+        backend = self._backends.of(want)
         names = backend.device_names(want) - {want.interface}
-        if all(links[name].owner == uuid for name in names & links.keys()):
+        if all(links[name].owner in {uuid, SHARED} for name in names & links.keys()):
             return None
         refusal = (await backend.check(want)).refusal
         device = None if refusal is None else refusal.details.get("device")

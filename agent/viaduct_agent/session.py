@@ -7,7 +7,9 @@ from uuid import UUID, uuid4
 import structlog
 
 from viaduct_agent.holdings import Holdings
-from viaduct_agent.links.model import BRIDGE, Link, Links
+from viaduct_agent.links.kinds import BRIDGE
+from viaduct_agent.links.model import Link
+from viaduct_agent.links.table import LinkTable
 from viaduct_common.bus.failures import BusError
 from viaduct_common.errors import ViaductError
 from viaduct_common.messages.agent import HealthFact, HostDrift, HostHeartbeat, HostHello, InterfaceFact
@@ -31,10 +33,10 @@ class Session:
         host_uuid: UUID,
         *,
         version: str,
-        capabilities: list[str],
+        capabilities: Callable[[], Awaitable[list[str]]],
         holdings: Holdings,
         send: SendReport,
-        observe: Callable[[], Awaitable[Links]],
+        observe: Callable[[], Awaitable[LinkTable]],
         health: Callable[[], Awaitable[list[HealthFact]]],
         heartbeat_seconds: float,
     ) -> None:
@@ -106,14 +108,14 @@ class Session:
             host_uuid=self._host_uuid,
             session_id=self.session_id,
             version=self._version,
-            capabilities=self._capabilities,
+            capabilities=await self._capabilities(),
             interfaces=[_fact(link) for link in facts],
             health=await self._health(),
             holds=self._holdings.held(),
         )
 
 
-def _rank(link: Link, links: Links) -> tuple[int, int]:
+def _rank(link: Link, links: LinkTable) -> tuple[int, int]:
     """What could be an uplink first, ours next, the ports of bridges (VM taps) last."""
     if link.owner is not None:
         return 1, link.index
@@ -124,5 +126,12 @@ def _rank(link: Link, links: Links) -> tuple[int, int]:
 
 def _fact(link: Link) -> InterfaceFact:
     return InterfaceFact(
-        name=link.name, kind=link.kind, mac=link.mac, mtu=link.mtu, up=link.up, master=link.master, owner=link.owner
+        name=link.name,
+        kind=link.kind,
+        mac=link.mac,
+        mtu=link.mtu,
+        up=link.up,
+        master=link.master,
+        owner=link.owner,
+        addresses=list(link.addresses or ()),
     )

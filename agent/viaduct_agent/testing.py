@@ -2,10 +2,12 @@
 
 import asyncio
 import errno
-from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 
-from viaduct_agent.links.model import BRIDGE, AddLink, DelLink, Link, Links, SetLink, Step, after
+from viaduct_agent.links.kernel import EVERYTHING, Applied, Look
+from viaduct_agent.links.kinds import BRIDGE
+from viaduct_agent.links.model import AddEntry, AddLink, DelEntry, DelLink, Link, SetLink, Step, with_values
+from viaduct_agent.links.table import LinkTable
 from viaduct_common.errors import BackendFailed
 
 
@@ -14,28 +16,44 @@ class FakeKernel:
 
     def __init__(self, links: Iterable[Link] = ()) -> None:
         self._next_index = 1
-        self.links: dict[str, Link] = {}
-        for link in links:
-            self.links[link.name] = replace(link, index=self._take_index())
+        self.links = LinkTable(with_values(link, index=self._take_index()) for link in links)
         self.applied: list[Step] = []
         self.fail_at: int | None = None
 
-    async def observe(self, names: Iterable[str] | None = None, *, addresses_of: str | None = None) -> Links:
+    async def observe(self, look: Look = EVERYTHING) -> LinkTable:
         await asyncio.sleep(0)  # as the real one: others get their turn
-        if names is None:
-            shown = dict(self.links)
-        else:
-            shown = {name: self.links[name] for name in names if name in self.links}
-            for link in list(shown.values()):
-                shown |= {name: self.links[name] for name in (link.master, link.parent) if name in self.links}
-                if link.kind == BRIDGE:
-                    shown |= {port.name: port for port in self.links.values() if port.master == link.name}
-        return {
-            name: link if name == addresses_of else replace(link, addresses=()) for name, link in shown.items()
-        }  # fmt: skip
+        names = set(self.links) if look.names is None else look.names & set(self.links)
+        for name in sorted(names):
+            link = self.links[name]
+            names |= {other for other in (link.master, link.parent) if other is not None and other in self.links}
+            if link.kind == BRIDGE:
+                names |= {port.name for port in self.links.ports_of(name)}
+        found = [self.links.carrier_of(address) for address in look.carriers_of]
+        carriers = {carrier.name for carrier in found if carrier is not None}
+        return LinkTable(
+            with_values(
+                self.links[name],
+                addresses=self.links[name].addresses or () if name in look.addresses_of | carriers else None,
+                entries=self.links[name].entries or frozenset() if name in look.entries_of else None,
+            )
+            for name in sorted(names | carriers)
+        )
 
-    async def apply(self, step: Step, indexes: MutableMapping[str, int]) -> Step:
+    async def apply(self, plans: Sequence[Sequence[Step]], indexes: MutableMapping[str, int]) -> list[Applied]:
         await asyncio.sleep(0)
+        return [self._apply(steps, indexes) for steps in plans]
+
+    def _apply(self, steps: Sequence[Step], indexes: MutableMapping[str, int]) -> Applied:
+        outcome = Applied()
+        for step in steps:
+            try:
+                outcome.done.append(self._do(step, indexes))
+            except BackendFailed as refusal:
+                outcome.refusal = refusal
+                break
+        return outcome
+
+    def _do(self, step: Step, indexes: MutableMapping[str, int]) -> Step:
         if self.fail_at is not None:
             self.fail_at -= 1
             if self.fail_at < 0:
@@ -44,16 +62,18 @@ class FakeKernel:
         match step:
             case AddLink(link):
                 self._check_new(step, indexes)
-                step = AddLink(replace(link, index=self._take_index()))
+                step = AddLink(with_values(link, index=self._take_index()))
                 indexes[link.name] = step.link.index
             case SetLink(before, link):
                 have = self._by_index(before.index, step)
                 changed = {name: getattr(link, name) for name in step.changed - {"alias"}}
-                step = SetLink(have, replace(have, **changed, owner=link.owner, generation=link.generation))
+                step = SetLink(have, with_values(have, **changed, owner=link.owner, generation=link.generation))
             case DelLink(link):
                 step = DelLink(self._by_index(link.index, step))
                 indexes.pop(link.name, None)
-        self.links = after(self.links, (step,))
+            case AddEntry(device) | DelEntry(device):
+                self._by_index(indexes.get(device, 0), step)
+        self.links.apply(step)
         self.applied.append(step)
         return step
 
@@ -77,5 +97,4 @@ class FakeKernel:
 
 
 def _refusal(code: int, step: Step) -> BackendFailed:
-    device = step.after.name if isinstance(step, SetLink) else step.link.name
-    return BackendFailed(f"{step.command}: refused", step=step.command, device=device, errno=code)
+    return BackendFailed(f"{step.command}: refused", step=step.command, device=step.device, errno=code)

@@ -9,15 +9,17 @@ from lab.machine import LabError, connect_inside
 EXEC_PORT = 7
 
 
-def ask(netns: str, address: str, request: dict[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
-    """Send one request to the host at `address` and return its answer.
+def ask(
+    netns: str, address: str, request: dict[str, Any], *, timeout_seconds: float, port: int = EXEC_PORT
+) -> dict[str, Any]:
+    """Send one request to the host at `address` and return its answer; another `port` is that of a test's own server.
 
     Raises:
         LabError: the host does not answer, went away, took too long, or could not start the program.
     """
     what = request.get("run") or request.get("spawn") or request
     try:
-        conn = connect_inside(netns, (address, EXEC_PORT), timeout_seconds=min(10, timeout_seconds))
+        conn = connect_inside(netns, (address, port), timeout_seconds=min(10, timeout_seconds))
     except OSError as exc:
         raise LabError(f"the host at {address} does not answer: {exc}") from exc
     with conn, conn.makefile("rwb") as stream:

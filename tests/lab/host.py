@@ -36,7 +36,7 @@ class HostSpec:
     segments: tuple[str, ...] = ("trunk",)
     environment: dict[str, str] = field(default_factory=dict)
     memory: str = "256M"
-    modules: str = "8021q bridge veth"
+    modules: str = "8021q bridge veth vxlan ip_gre"
     cut: tuple[str, ...] = ()  # NICs whose cable is out
 
     @classmethod

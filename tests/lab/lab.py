@@ -116,7 +116,7 @@ class Lab:
         kind: str = "uml",
         segments: Sequence[str] = ("trunk",),
         memory: str = "256M",
-        modules: str = "8021q bridge veth",
+        modules: str = "8021q bridge veth vxlan ip_gre",
         env: Mapping[str, str] | None = None,
     ) -> Host:
         """Put a host into the lab, without booting it. `segments` are behind eth1, eth2 ...; see also `start_hosts`."""

@@ -1,9 +1,9 @@
 """L2VlanNetwork on KVM: a VLAN device on the NIC, in a bridge of its own."""
 
 from viaduct_agent.backends.api import L2OnHost
-from viaduct_agent.backends.linkbackend import LinkBackend, bridge_link, own_fields
-from viaduct_agent.links.model import VLAN, Desired, Link
-from viaduct_common.errors import InvalidRequest
+from viaduct_agent.backends.linkbackend import LinkBackend, bridge_link, device_name, own_fields
+from viaduct_agent.links.kinds import VLAN, options
+from viaduct_agent.links.model import Desired, Link
 from viaduct_common.messages.l2 import L2_VLAN, VlanFields
 
 
@@ -19,25 +19,16 @@ class VlanBackend(LinkBackend):
         vlan = own_fields(want, VlanFields).vlan
         bridge = bridge_link(want)
         device = Link(
-            name=_device_name(want),
+            name=device_name(want),
             kind=VLAN,
             owner=want.network.uuid,
             generation=want.generation,
             mtu=want.network.mtu,
             master=bridge.name,
             parent=want.interface,
-            vlan_id=vlan,
+            options=options(vlan_id=vlan),
             up=True,
         )
         return Desired(
             owner=want.network.uuid, generation=want.generation, uplink=want.interface, links=(bridge, device)
         )
-
-
-def _device_name(want: L2OnHost) -> str:
-    """The one recorded name that is not the bridge's."""
-    others = [name for name in want.network.device_names if name != want.network.bridge_name]
-    if len(others) != 1:
-        text = f"a VLAN network has one device beside its bridge, not {others}"
-        raise InvalidRequest.of_field("l2Network.deviceNames", text)
-    return others[0]

@@ -1,1 +1,1 @@
-"""Links as data: model and plan are pure, execute and netlink do, watch listens."""
+"""The host's links: the pure planner, and the thin layer that speaks rtnetlink."""

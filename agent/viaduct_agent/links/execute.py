@@ -1,44 +1,43 @@
-"""Apply a plan, undo what was done if a step fails, then look again: only an empty plan is success."""
+"""Apply plans, undo each that fails, then look again: only an empty plan is success."""
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
 
 import structlog
 
-from viaduct_agent.links.kernel import Kernel
-from viaduct_agent.links.model import Links, Step, inverse
+from viaduct_agent.links.kernel import Applied, Kernel
+from viaduct_agent.links.model import Step, inverse
+from viaduct_agent.links.table import LinkTable
 from viaduct_common.errors import BackendFailed
 from viaduct_common.messages.l2 import Difference
 
 log = structlog.get_logger(__name__)
 
 
-async def execute(kernel: Kernel, steps: tuple[Step, ...], actual: Links) -> None:
-    """Apply `steps`, which were planned from `actual`; all of them, or none.
+async def execute(kernel: Kernel, plans: Sequence[tuple[Step, ...]], actual: LinkTable) -> list[BackendFailed | None]:
+    """Apply plans that were made from `actual`, one after the other; of each all steps, or none.
 
-    Raises:
-        BackendFailed: the kernel refused a step; the host is as it was before.
+    Returns why each failed (the host is, as far as that plan goes, as it was before), None for those done.
     """
     indexes = {name: link.index for name, link in actual.items()}
-    async with AsyncExitStack() as undo:
-        for step in steps:
-            done = await kernel.apply(step, indexes)
-            undo.push_async_callback(_undo, kernel, done, indexes)
-        undo.pop_all()  # all done: keep it
+    outcomes = await kernel.apply(plans, indexes)
+    for outcome in outcomes:
+        if outcome.refusal is not None:
+            await _undo(kernel, outcome, indexes)
+    return [outcome.refusal for outcome in outcomes]
 
 
-def verify(planned_again: Callable[[], tuple[Step, ...]], found: Callable[[], list[Difference]]) -> None:
-    """Raise `BackendFailed` with the differences unless what is observed now needs no step."""
-    left = planned_again()
-    if left:
-        text = f"the host is not as it should be after all steps: {left[0].command} is left"
-        differences = [difference.model_dump(mode="json", by_alias=True) for difference in found()]
-        raise BackendFailed(text, step="verify", steps=[step.command for step in left], differences=differences)
+def left_over(steps: tuple[Step, ...], found: Callable[[], list[Difference]]) -> BackendFailed | None:
+    """The error, with the differences, of a host that needs `steps` still after all was done."""
+    if not steps:
+        return None
+    text = f"the host is not as it should be after all steps: {steps[0].command} is left"
+    differences = [difference.model_dump(mode="json", by_alias=True) for difference in found()]
+    return BackendFailed(text, step="verify", steps=[step.command for step in steps], differences=differences)
 
 
-async def _undo(kernel: Kernel, done: Step, indexes: dict[str, int]) -> None:
-    step = inverse(done)
-    try:
-        await kernel.apply(step, indexes)
-    except BackendFailed as exc:  # already gone with its parent, or by another hand: the rest must be undone still
-        log.warning("undo_failed", step=step.command, error=exc.message)
+async def _undo(kernel: Kernel, outcome: Applied, indexes: dict[str, int]) -> None:
+    """Each step by itself: what is already gone with its parent, or by another hand, stops no other."""
+    undoing = [step for done in reversed(outcome.done) for step in inverse(done)]
+    for step, undone in zip(undoing, await kernel.apply([[step] for step in undoing], indexes), strict=True):
+        if undone.refusal is not None:
+            log.warning("undo_failed", step=step.command, error=undone.refusal.message)

@@ -1,19 +1,45 @@
 """The seam between deciding and doing: what the executor, the backends and the agent need of a kernel."""
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from viaduct_agent.links.model import Links, Step
+from viaduct_agent.links.model import Step
+from viaduct_agent.links.table import LinkTable
+from viaduct_common.errors import BackendFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What to look at: links by name with their masters and parents and the ports of the bridges among them, or, with
+    None, all links; of some the addresses or entries; and the devices that have an address."""
+
+    names: frozenset[str] | None = None
+    addresses_of: frozenset[str] = frozenset()
+    entries_of: frozenset[str] = frozenset()
+    carriers_of: frozenset[str] = frozenset()
+
+
+EVERYTHING = Look()
+
+
+@dataclass(slots=True)
+class Applied:
+    """`done` are the steps that were done, with the index that a new link got; `refusal` is that of the first step
+    that was not. Some that came after it may have been done all the same."""
+
+    done: list[Step] = field(default_factory=list)
+    refusal: BackendFailed | None = None
 
 
 class Kernel(Protocol):
     """One network namespace. Errors are `BackendFailed` with step, device and errno."""
 
-    async def observe(self, names: Iterable[str] | None = None, *, addresses_of: str | None = None) -> Links:
-        """Links by name: all of them, or the named ones that exist with their masters and the ports of the bridges
-        among them. The link `addresses_of` gets its global addresses."""
-        ...
+    async def observe(self, look: Look = EVERYTHING) -> LinkTable: ...
 
-    async def apply(self, step: Step, indexes: MutableMapping[str, int]) -> Step:
-        """Do one step; return it with the index that a new link got, which is also put into `indexes` (by name)."""
+    async def apply(self, plans: Sequence[Sequence[Step]], indexes: MutableMapping[str, int]) -> list[Applied]:
+        """Do plans that do not depend on each other's success, in their order; what each came to.
+
+        `indexes` (by name) are of the links that the plans name; new ones are added, those gone taken out.
+        """
         ...

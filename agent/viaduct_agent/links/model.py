@@ -1,13 +1,14 @@
 """What a host's links are, what they should be, and the steps between: plain values, no I/O."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
 from uuid import UUID
 
-BRIDGE = "bridge"
-VLAN = "vlan"
-_MARK = "viaduct"
+from viaduct_agent.links.entries import Entry, add_words, del_words
+from viaduct_agent.links.kinds import BRIDGE, PORT, Options, option_words
+from viaduct_agent.links.marks import format_mark
+
+UPLINKS = 0  # as a wanted MTU: that of the uplink, known on the host only
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +16,9 @@ class Link:
     """One network interface. `owner` is None for a link that does not carry our mark: hands off.
 
     `kind` is the kernel's `IFLA_INFO_KIND` (None for a real NIC), `parent` the link below (`IFLA_LINK`), `master` the
-    bridge or bond it is a port of. The bridge options are None for other kinds; `forward_delay` is in 1/100 s.
-    `addresses` are the host's own of global scope, read only where they matter (an uplink about to become a port).
+    bridge or bond it is a port of. `options` are its kind's (see `kinds`), `port` those it has as a port of a bridge.
+    `addresses` are the host's own of global scope, and `entries` its forwarding entries, neighbours and VLANs: both are
+    read only where they matter, and None where they were not read.
     """
 
     name: str
@@ -28,46 +30,58 @@ class Link:
     mac: str | None = None
     master: str | None = None
     parent: str | None = None
-    vlan_id: int | None = None
     up: bool = False
-    stp: bool | None = None
-    forward_delay: int | None = None
-    addresses: tuple[str, ...] = ()
+    options: Options = ()
+    port: Options = ()
+    addresses: tuple[str, ...] | None = None
+    entries: frozenset[Entry] | None = None
 
     @property
     def alias(self) -> str | None:
         return None if self.owner is None else format_mark(self.owner, self.generation or 0)
 
-
-Links: TypeAlias = Mapping[str, Link]
+    def option(self, name: str) -> Any:
+        """None for an option that it does not have."""
+        return dict(self.options).get(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
     """One L2 network on one host.
 
-    `links` are ours, in the order of creation, a master or parent before what refers to it; their `mac` is None, for
-    they take the uplink's. `uplink` is the host's own device, of which nothing but two attributes may be changed: it is
-    set up, and with `uplink_master` it becomes a port of that bridge.
+    `links` are ours, in the order of creation, a master or parent before what refers to it; those whose `mac` is None
+    take the uplink's. What they leave open (options and port options that they do not name, `entries` of None) is not
+    compared. `uplink` is the host's own device, of which nothing but two attributes may be changed: it is set up, and
+    with `uplink_master` it becomes a port of that bridge. `members` are (device, VLAN) that must be there beside those
+    of other networks. `tunnel_ip` must be an address of this host, on a device whose MTU has room for `overhead` bytes
+    more than any of the links.
     """
 
     owner: UUID
     generation: int
-    uplink: str
+    uplink: str | None
     links: tuple[Link, ...]
     uplink_master: str | None = None
+    members: frozenset[tuple[str, int]] = frozenset()
+    tunnel_ip: str | None = None
+    overhead: int = 0
 
     @property
     def device_names(self) -> frozenset[str]:
         """Every device whose change concerns this network."""
-        return frozenset({self.uplink, *(link.name for link in self.links)})
+        names = {link.name for link in self.links}
+        return frozenset(names if self.uplink is None else {self.uplink, *names})
 
 
 @dataclass(frozen=True, slots=True)
 class AddLink:
-    """Create a link with its mark; the executor chooses the index."""
+    """Create a link with its mark; the executor chooses the index. Its entries are steps of their own."""
 
     link: Link
+
+    @property
+    def device(self) -> str:
+        return self.link.name
 
     @property
     def command(self) -> str:
@@ -82,10 +96,9 @@ class AddLink:
             words.append(f"master {link.master}")
         if link.up:
             words.append("up")
-        words.append(f"type {link.kind}")
-        if link.vlan_id is not None:
-            words.append(f"id {link.vlan_id}")
-        words += _bridge_words(link, frozenset({"stp", "forward_delay"}))
+        words += [f"type {link.kind}", *option_words(link.kind, link.options)]
+        if link.port:
+            words.append(f"&& ip link set dev {link.name} type bridge_slave {' '.join(_port_words(link.port))}")
         if link.alias:
             words.append(f"&& ip link set dev {link.name} alias {link.alias}")
         return " ".join(words)
@@ -99,9 +112,24 @@ class SetLink:
     after: Link
 
     @property
+    def device(self) -> str:
+        return self.after.name
+
+    @property
     def changed(self) -> frozenset[str]:
-        names = ("mtu", "mac", "master", "up", "alias", "stp", "forward_delay")
+        names = ("mtu", "mac", "master", "up", "alias", "options", "port")
         return frozenset(name for name in names if getattr(self.before, name) != getattr(self.after, name))
+
+    @property
+    def new_options(self) -> Options:
+        return tuple(pair for pair in self.after.options if pair not in self.before.options)
+
+    @property
+    def new_port(self) -> Options:
+        """A port that changes its bridge begins anew with what ports have by default."""
+        if "master" in self.changed:
+            return self.after.port
+        return tuple(pair for pair in self.after.port if pair not in self.before.port)
 
     @property
     def command(self) -> str:
@@ -117,9 +145,12 @@ class SetLink:
             words.append("up" if link.up else "down")
         if "alias" in changed:
             words.append(f"alias {link.alias or repr('')}")
-        options = _bridge_words(link, changed)
+        options = option_words(link.kind, self.new_options)
         if options:
             words += [f"type {link.kind}", *options]
+        port = _port_words(self.new_port)
+        if port:
+            words.append(f"&& ip link set dev {link.name} type bridge_slave {' '.join(port)}")
         return " ".join(words)
 
 
@@ -130,70 +161,75 @@ class DelLink:
     link: Link
 
     @property
+    def device(self) -> str:
+        return self.link.name
+
+    @property
     def command(self) -> str:
         return f"ip link del dev {self.link.name}"
 
 
-Step: TypeAlias = AddLink | SetLink | DelLink
+@dataclass(frozen=True, slots=True)
+class AddEntry:
+    """Add an entry to a device; one that is there already is no error."""
+
+    device: str
+    entry: Entry
+    on_bridge: bool = False
+
+    @property
+    def command(self) -> str:
+        return add_words(self.device, self.entry, is_bridge=self.on_bridge)
 
 
-def inverse(step: Step) -> Step:
-    """The step that undoes `step`."""
+@dataclass(frozen=True, slots=True)
+class DelEntry:
+    """Take an entry away; one that is gone already is no error."""
+
+    device: str
+    entry: Entry
+    on_bridge: bool = False
+
+    @property
+    def command(self) -> str:
+        return del_words(self.device, self.entry, is_bridge=self.on_bridge)
+
+
+Step: TypeAlias = AddLink | SetLink | DelLink | AddEntry | DelEntry
+
+
+def inverse(step: Step) -> tuple[Step, ...]:
+    """The steps that undo `step`; what hung on a device that went, or that left its bridge, is given back to it."""
     match step:
         case AddLink(link):
-            return DelLink(link)
+            return (DelLink(link),)
+        case SetLink(before, after) if before.master != after.master:
+            return SetLink(after, before), *_entries_of(before)
         case SetLink(before, after):
-            return SetLink(after, before)
+            return (SetLink(after, before),)
         case DelLink(link):
-            return AddLink(link)
+            return AddLink(link), *_entries_of(link)
+        case AddEntry(device, entry, on_bridge):
+            return (DelEntry(device, entry, on_bridge),)
+        case DelEntry(device, entry, on_bridge):
+            return (AddEntry(device, entry, on_bridge),)
 
 
-def after(links: Links, steps: tuple[Step, ...]) -> dict[str, Link]:
-    """What `links` become when `steps` are done, as the kernel does it: a deleted master sets its ports free, a
-    deleted parent takes what stands on it away."""
-    result = dict(links)
-    for step in steps:
-        match step:
-            case AddLink(link):
-                result[link.name] = link
-            case SetLink(_, link):
-                result[link.name] = link
-            case DelLink(link):
-                _delete(result, link.name)
-    return result
+def _entries_of(link: Link) -> list[Step]:
+    return [AddEntry(link.name, entry, is_bridge(link)) for entry in sorted(link.entries or (), key=repr)]
 
 
-def _delete(links: dict[str, Link], name: str) -> None:
-    links.pop(name, None)
-    for other in list(links.values()):
-        if other.parent == name:
-            _delete(links, other.name)
-        elif other.master == name:
-            links[other.name] = replace(other, master=None)
+def with_values(link: Link, **values: Any) -> Link:
+    """`dataclasses.replace` at a third of its price: a plan for a thousand networks calls it thousands of times."""
+    return Link(*[values.get(name, getattr(link, name)) for name in _FIELDS])
 
 
-def format_mark(owner: UUID, generation: int) -> str:
-    """The interface alias that says whose a link is, and of which generation."""
-    return f"{_MARK}:{owner}:{generation}"
+_FIELDS = tuple(field.name for field in fields(Link))
 
 
-def parse_mark(alias: str | None) -> tuple[UUID, int] | None:
-    """Owner and generation in an alias; None for an alias that is not exactly what `format_mark` writes."""
-    parts = (alias or "").split(":")
-    if len(parts) != 3 or parts[0] != _MARK or not (parts[2].isascii() and parts[2].isdigit()):
-        return None
-    try:
-        owner = UUID(parts[1])
-    except ValueError:
-        return None
-    generation = int(parts[2])
-    return (owner, generation) if format_mark(owner, generation) == alias else None
+def _port_words(port: Options) -> list[str]:
+    return [f"{PORT.option(name).word} {PORT.option(name).form.word(value)}" for name, value in port]
 
 
-def _bridge_words(link: Link, changed: frozenset[str]) -> list[str]:
-    words = []
-    if "stp" in changed and link.stp is not None:
-        words.append(f"stp_state {int(link.stp)}")
-    if "forward_delay" in changed and link.forward_delay is not None:
-        words.append(f"forward_delay {link.forward_delay}")
-    return words
+def is_bridge(link: Link) -> bool:
+    return link.kind == BRIDGE

@@ -1,38 +1,52 @@
-"""Run inside a lab host: one method of a backend on its kernel, the outcome as one line of JSON.
+"""Run inside a lab host: its backends, asked over the lab's control segment, one line of JSON each way.
 
-python guest_backend.py realize|check|release GENERATION < inventory.json
+{"action": "realize" | "check" | "release", "desired": an L2Desired} or {"action": "capabilities"}
 """
 
 import asyncio
 import json
-import sys
+import os
+from typing import Any
 
-from viaduct_agent.backends.api import L2Backend, L2OnHost, Registry
-from viaduct_agent.backends.novlan import NoVlanBackend
-from viaduct_agent.backends.vlan import VlanBackend
+from viaduct_agent.backends.api import GROUP, L2OnHost, Registry
 from viaduct_agent.links.host import HostLinks
 from viaduct_agent.links.netlink import Netlink
 from viaduct_common.errors import ViaductError
-from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.messages.agent import L2Desired
+from viaduct_common.plugins import load_plugins
+
+PORT = 8
 
 
-async def main(action: str, generation: int, body: str) -> dict[str, object]:
-    network = L2NetworkInventory.from_json(body)
-    want = L2OnHost(generation, network, network.physical_interface)
-    kinds: list[type[L2Backend]] = [NoVlanBackend, VlanBackend]
+async def answer(registry: Registry, request: dict[str, Any]) -> dict[str, Any]:
+    if request["action"] == "capabilities":
+        return {"capabilities": await registry.capabilities()}
+    want = L2OnHost.of(L2Desired.from_json(json.dumps(request["desired"])), {})
+    try:
+        backend = registry.of(want)
+        if request["action"] == "check":
+            checked = await backend.check(want)
+            differences = [[one.device, one.attribute] for one in checked.differences]
+            return {"present": checked.present, "differences": differences, "steps": list(checked.steps)}
+        changes = await (backend.realize(want) if request["action"] == "realize" else backend.release(want))
+    except ViaductError as exc:
+        return {"refusal": exc.to_body().model_dump(mode="json")}
+    return {"changes": list(changes)}
+
+
+async def main() -> None:
     async with Netlink() as netlink:
-        backend = Registry(kinds, HostLinks(netlink)).get(network.type)
-        try:
-            if action == "check":
-                checked = await backend.check(want)
-                return {
-                    "present": checked.present,
-                    "differences": [[d.device, d.attribute] for d in checked.differences],
-                }
-            changes = await (backend.realize(want) if action == "realize" else backend.release(want))
-        except ViaductError as exc:
-            return {"error": exc.to_body().model_dump(mode="json")}
-        return {"changes": list(changes)}
+        registry = Registry(load_plugins(GROUP), HostLinks(netlink))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(json.dumps(await answer(registry, json.loads(await reader.readline()))).encode() + b"\n")
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(serve, os.environ["HOST_CONTROL"], PORT) as server:
+            print("listening", flush=True)
+            await server.serve_forever()
 
 
-print(json.dumps(asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.stdin.read()))))
+if __name__ == "__main__":
+    asyncio.run(main())

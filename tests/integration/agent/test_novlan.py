@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,11 @@ import pytest
 from viaduct_agent.backends.api import L2OnHost
 from viaduct_agent.backends.novlan import NoVlanBackend
 from viaduct_agent.links.host import HostLinks
-from viaduct_agent.links.model import AddLink, Link, Links, Step
+from viaduct_agent.links.kernel import EVERYTHING, Applied, Look
+from viaduct_agent.links.kinds import options
+from viaduct_agent.links.model import AddLink, Link, Step
 from viaduct_agent.links.netlink import Netlink
+from viaduct_agent.links.table import LinkTable
 from viaduct_common.errors import BackendFailed, Conflict, InUse, PreconditionFailed
 from viaduct_common.messages.l2 import L2NetworkInventory
 
@@ -29,14 +32,16 @@ class Failing:
         self.netlink = netlink
         self.left = fail_at
 
-    async def observe(self, names: Iterable[str] | None = None, *, addresses_of: str | None = None) -> Links:
-        return await self.netlink.observe(names, addresses_of=addresses_of)
+    async def observe(self, look: Look = EVERYTHING) -> LinkTable:
+        return await self.netlink.observe(look)
 
-    async def apply(self, step: Step, indexes: MutableMapping[str, int]) -> Step:
-        self.left -= 1
-        if self.left == -1:
-            raise BackendFailed("injected", step=step.command)
-        return await self.netlink.apply(step, indexes)
+    async def apply(self, plans: Sequence[Sequence[Step]], indexes: MutableMapping[str, int]) -> list[Applied]:
+        if self.left < 0:
+            return await self.netlink.apply(plans, indexes)
+        ((good, bad),) = [(steps[: self.left], steps[self.left]) for steps in plans]
+        (applied,) = await self.netlink.apply([good], indexes)
+        self.left = -1
+        return [Applied(applied.done, BackendFailed("injected", step=bad.command))]
 
 
 def backend(netlink: Netlink) -> NoVlanBackend:
@@ -134,10 +139,11 @@ async def test_a_foreign_device_of_the_wanted_name_stays_untouched(
     with pytest.raises(Conflict) as caught:
         await backend(netlink).realize(L2OnHost(1, net, "eth1"))
     assert caught.value.details["device"] == "br_eth1_10"
-    step = AddLink(Link("br_eth1_10", "bridge", net.uuid, 1, up=True, stp=False, forward_delay=0))
-    with pytest.raises(BackendFailed) as refused:
-        await netlink.apply(step, {})
-    assert refused.value.details["error"] == "EEXIST"
+    step = AddLink(Link("br_eth1_10", "bridge", net.uuid, 1, up=True, options=options(stp=False, forward_delay=0)))
+    (refused,) = await netlink.apply([[step]], {})
+    assert refused.done == []
+    assert refused.refusal is not None
+    assert refused.refusal.details["error"] == "EEXIST"
     after = namespace.link("br_eth1_10")
     assert "ifalias" not in after
     assert after["flags"] == before["flags"]
@@ -193,13 +199,9 @@ from viaduct_agent.backends.api import L2OnHost
 from viaduct_common.messages.l2 import L2NetworkInventory
 
 class Killed(Netlink):
-    left = int(sys.argv[2])
-    async def apply(self, step, indexes):
-        done = await super().apply(step, indexes)
-        Killed.left -= 1
-        if Killed.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return done
+    async def apply(self, plans, indexes):
+        await super().apply([plans[0][:int(sys.argv[2])]], indexes)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 async def main():
     async with Killed(sys.argv[1]) as netlink:
@@ -230,10 +232,10 @@ async def test_a_kill_in_the_middle_is_finished_by_the_next_run(
 
 async def test_the_kernels_words_and_errno_are_kept(netlink: Netlink, namespace: Namespace) -> None:
     """NETLINK_EXT_ACK is worth reading."""
-    with pytest.raises(BackendFailed) as caught:
-        await netlink.apply(AddLink(Link("x", "bridge", mtu=10)), {})
-    assert caught.value.details["errno"] == 22
-    assert "mtu less than device minimum" in caught.value.message
+    (applied,) = await netlink.apply([[AddLink(Link("x", "bridge", mtu=10))]], {})
+    assert applied.refusal is not None
+    assert applied.refusal.details["errno"] == 22
+    assert "mtu less than device minimum" in applied.refusal.message
     assert "x" not in namespace.names()
 
 

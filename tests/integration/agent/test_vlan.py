@@ -1,10 +1,7 @@
 """The VLAN backend on a real kernel with 802.1Q: this machine's, or a User-Mode Linux host's."""
 
 import json
-import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,31 +10,28 @@ from lab import Host, Lab, host_kind_for
 
 from viaduct_common.messages.l2 import L2NetworkInventory
 
+from .guests import desired, inventory, serve_backends
+from .guests import do as ask
+
 pytestmark = pytest.mark.lab
-SCRIPT = Path(__file__).with_name("guest_backend.py")
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One host for all: booting takes seconds, and every test leaves eth1 as it was."""
     with Lab(f"agent-{uuid4().hex[:6]}", tmp_path_factory.mktemp("lab")) as lab:
-        yield lab.start_hosts(["a"], kind=host_kind_for(["vlan"]))[0]
+        (host,) = lab.start_hosts(["a"], kind=host_kind_for(["vlan"]))
+        serve_backends([host])
+        yield host
 
 
 def network(vlan: int, mtu: int = 1500) -> L2NetworkInventory:
-    bridge, device, now = f"br_eth1_{vlan}", f"eth1.{vlan}", datetime(2026, 1, 1, tzinfo=UTC)
-    values: dict[str, Any] = {
-        "uuid": uuid4(), "name": "net", "zone_uuid": uuid4(), "physical_interface": "eth1", "type": "L2VlanNetwork",
-        "vlan": vlan, "mtu": mtu, "bridge_name": bridge, "device_names": [bridge, device], "created_at": now,
-        "updated_at": now,
-    }  # fmt: skip
-    return L2NetworkInventory(**values)
+    return inventory("L2VlanNetwork", vlan, mtu=mtu)
 
 
 def do(host: Host, action: str, net: L2NetworkInventory, generation: int = 1) -> dict[str, Any]:
-    command = [sys.executable, str(SCRIPT), action, str(generation)]
-    result = host.run(command, stdin=net.to_json().decode(), env={"PYTHONPATH": ":".join(filter(None, sys.path))})
-    answer: dict[str, Any] = json.loads(result.stdout)
+    answer = ask(host, action, desired(net, host, generation))
+    answer.pop("steps", None)
     return answer
 
 
@@ -85,7 +79,7 @@ def test_an_existing_device_of_another_vlan_or_owner_is_not_accepted(host: Host)
     """A stranger's is a conflict and stays; ours with the wrong VLAN id is made anew."""
     before, net = names(host), network(40)
     host.run("ip link add link eth1 name eth1.40 type vlan id 41")
-    error = do(host, "realize", net)["error"]
+    error = do(host, "realize", net)["refusal"]
     assert (error["code"], error["details"]["device"]) == ("CONFLICT", "eth1.40")
     assert "br_eth1_40" not in names(host)
     host.run(["ip", "link", "set", "eth1.40", "alias", f"viaduct:{net.uuid}:1"])

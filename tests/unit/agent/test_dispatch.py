@@ -17,6 +17,7 @@ from viaduct_agent.dispatch import Dispatcher
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
 from viaduct_agent.links.host import HostLinks
+from viaduct_agent.links.kernel import EVERYTHING, Look
 from viaduct_agent.links.model import Link
 from viaduct_agent.testing import FakeKernel
 from viaduct_common.bus import Delivery, GiveBack, PublishFailed
@@ -211,7 +212,7 @@ async def test_check_answers_status_differences_and_steps_and_changes_nothing(ho
     assert (ok.status, ok.steps, ok.differences) == ("ok", [], [])
     leaving = item.model_copy(update={"action": "release"})
     assert len((await host.do(CheckL2Command(items=[leaving]))).items[0].steps) == 2
-    host.kernel.links.pop("eth1.10")
+    host.kernel.links.remove("eth1.10")
     drifted = (await host.do(CheckL2Command(items=[item]))).items[0]
     assert (drifted.status, [found.device for found in drifted.differences]) == ("drifted", ["eth1.10"])
     refused = (
@@ -225,7 +226,7 @@ async def test_sync_realises_repairs_and_releases(host: Host, network: Make) -> 
     kept, gone, new = network(vlan=10), network(vlan=20), network()
     await host.do(realize(kept, 1))
     await host.do(realize(gone, 1))
-    host.kernel.links.pop("eth1.10")
+    host.kernel.links.remove("eth1.10")
     done = await host.do(sync((kept, 1), (new, 2)))
     assert done.released == [gone.uuid]
     assert [item.outcome for item in done.items] == ["done", "done"]
@@ -249,10 +250,10 @@ async def test_a_network_that_was_commanded_while_a_sync_runs_stays(
     """The realize came after the sync; the dump that the sync looks at has it already."""
     later, realized, observe = network(vlan=20), asyncio.Event(), host.kernel.observe
 
-    async def observe_late(names: Any = None, **more: Any) -> Any:
-        if names is None:
+    async def observe_late(look: Look = EVERYTHING) -> Any:
+        if look.names is None:
             await realized.wait()
-        return await observe(names, **more)
+        return await observe(look)
 
     monkeypatch.setattr(host.kernel, "observe", observe_late)
     running = asyncio.create_task(host.dispatcher.handle(delivery(sync())))
@@ -291,7 +292,7 @@ async def test_a_network_whose_vlan_changes_keeps_its_bridge_and_what_is_plugged
     net = network(vlan=10)
     await host.do(realize(net, 1))
     bridge = host.kernel.links["br_eth1_10"]
-    host.kernel.links["tap0"] = Link("tap0", "tun", index=99, master="br_eth1_10")
+    host.kernel.links.put(Link("tap0", "tun", index=99, master="br_eth1_10"))
     for generation, vlan in ((2, 20), (3, 10)):
         names = {"device_names": ["br_eth1_10", f"eth1.{vlan}"]}
         changed = net.model_copy(update={"vlan": vlan, **names})
@@ -314,7 +315,8 @@ async def test_a_label_is_mapped_to_the_hosts_own_device(host: Host, network: Ma
 
 async def test_a_foreign_device_of_the_wanted_name_is_a_conflict_and_stays(host: Host, network: Make) -> None:
     """Named in the error; as it was."""
-    host.kernel.links["br_eth1_10"] = stranger = Link("br_eth1_10", "bridge", index=77)
+    stranger = Link("br_eth1_10", "bridge", index=77)
+    host.kernel.links.put(stranger)
     done = await host.do(realize(network(vlan=10), 1))
     assert done.items[0].error is not None
     assert (done.items[0].error.code, done.items[0].error.details["device"]) == ("CONFLICT", "br_eth1_10")

@@ -64,7 +64,7 @@ async def next_report(guarded: Guarded) -> tuple[UUID, int, list[Difference], Er
 
 async def test_a_deleted_device_is_made_again_and_reported(guarded: Guarded) -> None:
     """At once, by the event that names it."""
-    del guarded.kernel.links["eth1.10"]
+    guarded.kernel.links.remove("eth1.10")
     guarded.events.put_nowait(Changed(names=frozenset({"eth1.10"})))
     uuid, generation, found, error = await next_report(guarded)
     assert (uuid, generation, error) == (guarded.want.network.uuid, 1, None)
@@ -75,7 +75,7 @@ async def test_a_deleted_device_is_made_again_and_reported(guarded: Guarded) -> 
 @pytest.mark.parametrize("told", [Changed(overflow=True), None])
 async def test_lost_events_and_silence_are_made_up_for_by_a_look_at_all(guarded: Guarded, told: Changed | None) -> None:
     """After an overflow at once, else by the sweep."""
-    del guarded.kernel.links["eth1.10"]
+    guarded.kernel.links.remove("eth1.10")
     if told is not None:
         guarded.events.put_nowait(told)
     await next_report(guarded)
@@ -93,7 +93,7 @@ async def test_a_network_that_somebody_works_at_is_left_to_him(guarded: Guarded)
     """A release in its lane is not undone by the guard."""
     uuid = guarded.want.network.uuid
     async with guarded.lanes.enter(uuid):
-        del guarded.kernel.links["eth1.10"]
+        guarded.kernel.links.remove("eth1.10")
         guarded.events.put_nowait(Changed(overflow=True))
         await asyncio.sleep(0.3)
         assert "eth1.10" not in guarded.kernel.links
@@ -106,7 +106,7 @@ async def test_the_second_repair_waits_so_that_two_hands_do_not_fight_for_ever(g
     """One second, then two, up to a minute."""
     changed = Changed(names=frozenset({"eth1.10"}))
     for _ in range(2):
-        del guarded.kernel.links["eth1.10"]
+        guarded.kernel.links.remove("eth1.10")
         guarded.events.put_nowait(changed)
         started = asyncio.get_running_loop().time()
         await next_report(guarded)
@@ -116,13 +116,13 @@ async def test_the_second_repair_waits_so_that_two_hands_do_not_fight_for_ever(g
 async def test_what_cannot_be_repaired_is_reported_and_leaves_the_digest_until_it_is(guarded: Guarded) -> None:
     """Then the manager sees that this host lacks it."""
     uuid = guarded.want.network.uuid
-    nic = guarded.kernel.links.pop("eth1")
+    nic = guarded.kernel.links.remove("eth1")
     guarded.events.put_nowait(Changed(names=frozenset({"eth1"})))
     _, _, _, error = await next_report(guarded)
     assert error is not None
     assert error.code == "PRECONDITION_FAILED"
     assert guarded.holdings.digest() == holdings_digest([])
-    guarded.kernel.links["eth1"] = nic
+    guarded.kernel.links.put(nic)
     async with asyncio.timeout(5):
         while guarded.holdings.digest() != holdings_digest([(uuid, 1)]):  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.05)
@@ -131,7 +131,7 @@ async def test_what_cannot_be_repaired_is_reported_and_leaves_the_digest_until_i
 async def test_a_device_of_ours_that_nothing_needs_is_found_by_the_sweep_and_goes(guarded: Guarded) -> None:
     """It is no port and has no wanted name: only its mark tells."""
     owner = guarded.want.network.uuid
-    guarded.kernel.links["stray"] = Link("stray", "vlan", owner, 1, index=99, parent="eth1", vlan_id=99)
+    guarded.kernel.links.put(Link("stray", "vlan", owner, 1, index=99, parent="eth1"))
     _, _, found, error = await next_report(guarded)
     assert error is None
     assert [(one.device, one.desired) for one in found] == [("stray", "absent")]

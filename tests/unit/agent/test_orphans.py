@@ -44,7 +44,7 @@ async def test_a_sweep_takes_away_what_it_can_and_says_why_not(host: Host, netwo
     kept, left, used = network(vlan=10), network(vlan=20), network(vlan=30)
     for net in (kept, left, used):
         await host.do(realize(net, 1))
-    host.kernel.links["tap0"] = Link("tap0", "tun", index=99, master="br_eth1_30")
+    host.kernel.links.put(Link("tap0", "tun", index=99, master="br_eth1_30"))
     done = await host.do(ListOrphansCommand(listed=[kept.uuid], sweep=True))
 
     assert sorted(seen(done.orphans)) == sorted(
@@ -63,10 +63,12 @@ async def test_a_sweep_takes_away_what_it_can_and_says_why_not(host: Host, netwo
 async def test_a_wanted_name_that_a_stranger_has_is_told_and_the_stranger_stays(host: Host, network: Make) -> None:
     """Whether it was taken before the network came, or after; what has its name back is told no more."""
     refused, robbed = network(vlan=10), network(vlan=20)
-    host.kernel.links["br_eth1_10"] = stranger = Link("br_eth1_10", "bridge", index=77)
+    stranger = Link("br_eth1_10", "bridge", index=77)
+    host.kernel.links.put(stranger)
     await host.do(realize(refused, 1))
     await host.do(realize(robbed, 1))
-    host.kernel.links["eth1.20"] = thief = Link("eth1.20", "dummy", index=78)
+    thief = Link("eth1.20", "dummy", index=78)
+    host.kernel.links.put(thief)
     listed = [refused.uuid, robbed.uuid]
     done = await host.do(ListOrphansCommand(listed=listed, sweep=True, force=True))
 
@@ -78,7 +80,8 @@ async def test_a_wanted_name_that_a_stranger_has_is_told_and_the_stranger_stays(
     )
     assert all("not ours" in orphan.detail for orphan in done.orphans)
     assert (host.kernel.links["br_eth1_10"], host.kernel.links["eth1.20"]) == (stranger, thief)
-    del host.kernel.links["br_eth1_10"], host.kernel.links["eth1.20"]
+    for name in ("br_eth1_10", "eth1.20"):
+        host.kernel.links.remove(name)
     for net in (refused, robbed):
         await host.do(realize(net, 2))
     assert (await host.do(ListOrphansCommand(listed=listed))).orphans == []
@@ -100,7 +103,7 @@ async def test_a_name_that_another_network_of_ours_has_is_taken(host: Host, netw
 
 async def test_a_network_that_is_wanted_no_more_is_not_missed(host: Host, network: Make) -> None:
     """A name that was refused once is of no interest after the release, nor after a sync without it."""
-    host.kernel.links["br_eth1_10"] = Link("br_eth1_10", "bridge", index=77)
+    host.kernel.links.put(Link("br_eth1_10", "bridge", index=77))
     released, unlisted = network(vlan=10), network(vlan=10)
     await host.do(realize(released, 1))
     await host.do(realize(unlisted, 1))
@@ -151,7 +154,7 @@ async def test_a_sync_tells_what_it_could_not_release(host: Host, network: Make)
     used, free = network(vlan=10), network(vlan=20)
     await host.do(realize(used, 1))
     await host.do(realize(free, 1))
-    host.kernel.links["tap0"] = Link("tap0", "tun", index=99, master="br_eth1_10")
+    host.kernel.links.put(Link("tap0", "tun", index=99, master="br_eth1_10"))
     done = await host.do(sync())
 
     assert done.released == [free.uuid]
@@ -194,7 +197,7 @@ def test_after_a_sweep_there_is_what_is_listed_or_in_use(
             await host.do(realize(networks[number], 1))
         for number in used & had:
             tap = Link(f"tap{number}", "tun", index=100 + number, master=networks[number].bridge_name)
-            host.kernel.links[tap.name] = tap
+            host.kernel.links.put(tap)
         wanted = [networks[number].uuid for number in listed]
         listing = (await host.do(ListOrphansCommand(listed=wanted))).orphans
         swept = (await host.do(ListOrphansCommand(listed=wanted, sweep=True))).orphans

@@ -7,8 +7,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from viaduct_agent.links.model import AddLink, DelLink, Desired, Link, SetLink, after, inverse
-from viaduct_agent.links.plan import differences, plan, plan_release
+from viaduct_agent.links.differences import differences
+from viaduct_agent.links.kinds import Options, options
+from viaduct_agent.links.model import AddLink, DelLink, Desired, Link, SetLink, inverse
+from viaduct_agent.links.plan import plan
+from viaduct_agent.links.release import plan_release
+from viaduct_agent.links.table import after
 from viaduct_common.errors import Conflict, InUse, PreconditionFailed, ViaductError
 
 OURS = UUID("11111111-1111-4111-8111-111111111111")
@@ -16,17 +20,28 @@ OTHER = UUID("22222222-2222-4222-8222-222222222222")
 MAC = "02:00:00:00:00:01"
 NIC = Link("eth1", mac=MAC, up=True, index=2)
 
+PLAIN = options(stp=False, forward_delay=0)
 NAMES = ["br_eth1_10", "eth1.10", "br_eth1", "old", "tap0"]
 
 
 def bridge(name: str, **fields: object) -> Link:
-    return replace(Link(name, "bridge", OURS, 7, up=True, stp=False, forward_delay=0), **fields)  # type: ignore[arg-type]
+    return replace(Link(name, "bridge", OURS, 7, up=True, options=PLAIN), **fields)  # type: ignore[arg-type]
 
 
 def vlan_network(generation: int = 7, mtu: int = 1500) -> Desired:
     links = (
         bridge("br_eth1_10", generation=generation, mtu=mtu),
-        Link("eth1.10", "vlan", OURS, generation, mtu=mtu, master="br_eth1_10", parent="eth1", vlan_id=10, up=True),
+        Link(
+            "eth1.10",
+            "vlan",
+            OURS,
+            generation,
+            mtu=mtu,
+            master="br_eth1_10",
+            parent="eth1",
+            up=True,
+            options=options(vlan_id=10),
+        ),
     )
     return Desired(OURS, generation, "eth1", links)
 
@@ -53,11 +68,19 @@ def any_link(draw: st.DrawFn, name: str) -> Link:
         mac=draw(st.sampled_from([MAC, "02:00:00:00:00:02"])),
         master=draw(others),
         parent=draw(others) if kind == "vlan" else None,
-        vlan_id=draw(st.sampled_from([10, 20])) if kind == "vlan" else None,
         up=draw(st.booleans()),
-        stp=draw(st.booleans()) if kind == "bridge" else None,
-        forward_delay=draw(st.sampled_from([0, 1500])) if kind == "bridge" else None,
+        options=draw(any_options(kind)),
     )
+
+
+def any_options(kind: str | None) -> st.SearchStrategy[Options]:
+    match kind:
+        case "bridge":
+            return st.builds(options, stp=st.booleans(), forward_delay=st.sampled_from([0, 1500]))
+        case "vlan":
+            return st.builds(options, vlan_id=st.sampled_from([10, 20]))
+        case _:
+            return st.just(())
 
 
 @st.composite
@@ -71,10 +94,8 @@ def any_host(draw: st.DrawFn) -> dict[str, Link]:
         good = master is not None and master.kind == "bridge" and link.kind != "bridge"
         parent = link.parent if link.parent == "eth1" else None
         kind = link.kind if link.kind != "vlan" or parent else "dummy"
-        vlan_id = link.vlan_id if kind == "vlan" else None
-        links[name] = replace(
-            link, master=link.master if good else None, parent=parent, kind=kind, vlan_id=vlan_id
-        )  # fmt: skip
+        own = () if kind == "dummy" else link.options
+        links[name] = replace(link, master=link.master if good else None, parent=parent, kind=kind, options=own)
     return by_name(*links.values())
 
 
@@ -143,7 +164,7 @@ def test_undoing_a_plan_backwards_restores_the_host(desired: Desired, actual: di
         assume(False)
         raise
     assume(not any(isinstance(step, DelLink) for step in steps))  # re-creation frees ports; see execute's tests
-    undo = tuple(inverse(step) for step in reversed(steps))
+    undo = tuple(back for step in reversed(steps) for back in inverse(step))
     assert after(after(actual, steps), undo) == actual
 
 
@@ -151,7 +172,7 @@ def test_from_nothing_a_vlan_network_is_two_devices_and_no_more() -> None:
     """One message per device."""
     steps = plan(vlan_network(), by_name(NIC))
     assert [type(step) for step in steps] == [AddLink, AddLink]
-    made = f"ip link add name br_eth1_10 mtu 1500 address {MAC} up type bridge stp_state 0 forward_delay 0"
+    made = f"ip link add name br_eth1_10 mtu 1500 address {MAC} up type bridge forward_delay 0 stp_state 0"
     on_it = f"ip link add link eth1 name eth1.10 mtu 1500 address {MAC} master br_eth1_10 up type vlan id 10"
     assert [step.command for step in steps] == [
         f"{made} && ip link set dev br_eth1_10 alias viaduct:{OURS}:7",
@@ -170,7 +191,8 @@ def test_a_new_generation_of_the_same_network_is_only_marked_anew() -> None:
 def test_another_vlan_takes_the_new_device_in_before_the_old_one_goes() -> None:
     """The stale device carries our mark and is not wanted any more."""
     old = replace(
-        vlan_network(), links=(bridge("br_eth1_10"), replace(vlan_network().links[1], name="eth1.20", vlan_id=20))
+        vlan_network(),
+        links=(bridge("br_eth1_10"), replace(vlan_network().links[1], name="eth1.20", options=options(vlan_id=20))),
     )
     actual = after(by_name(NIC), plan(old, by_name(NIC)))
     kinds = [(type(step).__name__, getattr(step, "link", NIC).name) for step in plan(vlan_network(), actual)]

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 from viaduct_agent.holdings import Holdings
-from viaduct_agent.links.model import Link, Links
+from viaduct_agent.links.model import Link
+from viaduct_agent.links.table import LinkTable
 from viaduct_agent.session import Session
 from viaduct_common.bus import PublishFailed
 from viaduct_common.digest import holdings_digest
@@ -23,15 +24,19 @@ LINKS = {
         Link("eth2", index=5000),
     )
 }
+TABLE = LinkTable(LINKS.values())
 
 
 @asynccontextmanager
 async def running(send: Callable[[Report], object]) -> AsyncIterator[Session]:
     holdings = Holdings()
-    holdings.adopt(LINKS)
+    holdings.adopt(TABLE)
 
-    async def observe() -> Links:
-        return LINKS
+    async def observe() -> LinkTable:
+        return TABLE
+
+    async def capabilities() -> list[str]:
+        return ["L2VlanNetwork"]
 
     async def health() -> list[HealthFact]:
         return [HealthFact(name="br_netfilter", ok=True)]
@@ -40,7 +45,7 @@ async def running(send: Callable[[Report], object]) -> AsyncIterator[Session]:
         send(report)
 
     session = Session(
-        uuid4(), version="1", capabilities=["L2VlanNetwork"], holdings=holdings, send=sent, observe=observe,
+        uuid4(), version="1", capabilities=capabilities, holdings=holdings, send=sent, observe=observe,
         health=health, heartbeat_seconds=0.05,
     )  # fmt: skip
     task = asyncio.create_task(session.run())

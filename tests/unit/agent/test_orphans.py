@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit.agent.test_dispatch import Host, delivery, realize, release, sync
 
+from viaduct_agent.links.marks import SHARED
 from viaduct_agent.links.model import Link
 from viaduct_common.messages.agent import ListOrphansCommand, Orphan, RealizeL2Command
 from viaduct_common.messages.l2 import L2NetworkInventory
@@ -181,6 +182,15 @@ async def test_items_of_one_command_begin_in_its_order(host: Host, network: Make
     made = [step.link.name for step in host.kernel.applied if hasattr(step, "link") and step.link.kind == "bridge"]
     assert made == ["br_eth1", *(net.bridge_name for net in vlans)]
     assert host.kernel.links["eth1"].master == "br_eth1"
+
+
+async def test_a_device_that_networks_share_is_nobodys_orphan(host: Host) -> None:
+    """It goes with the last of its users, or with the sweep that finds it without any."""
+    host.kernel.links.put(Link("brv_eth1", "bridge", owner=SHARED, generation=0, index=55))
+    assert (await host.do(ListOrphansCommand())).orphans == []
+    assert "brv_eth1" in host.kernel.links
+    assert (await host.do(ListOrphansCommand(sweep=True))).orphans == []
+    assert "brv_eth1" not in host.kernel.links
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

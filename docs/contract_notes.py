@@ -26,6 +26,28 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     "host.update": [("NOT_FOUND", "no such host"), ("CONFLICT", "another `revision`")],
     "host.setMaintenance": [("NOT_FOUND", "no such host")],
     "host.delete": [("INVALID_REQUEST", "inside a batch, while the host is connected")],
+    "host.move": [
+        ("NOT_FOUND", "no such host or cluster"),
+        ("PRECONDITION_FAILED", "the cluster lies in another zone, or is of another hypervisor; `details.field`"),
+        ("CONFLICT", "operations wait for the host; `details.operationUuids`"),
+        ("IN_USE", "VMs' NICs on it are in networks that the cluster has not, or builds otherwise; `details.nicUuids`"),
+        ("TIMEOUT", "it was moved, and has not answered within `timeoutSeconds`"),
+        ("BACKEND_FAILED", "it was moved, and could not do all that this asks; any other error of a host as well"),
+    ],
+    "host.orphans": [
+        ("NOT_FOUND", "no such host"),
+        ("HOST_UNREACHABLE", "it is not connected, or was lost meanwhile"),
+        ("TIMEOUT", "it did not answer within `timeoutSeconds`"),
+        ("BACKEND_FAILED", "its kernel could not be read"),
+        ("INVALID_REQUEST", "inside a batch"),
+    ],
+    "host.sweepOrphans": [
+        ("NOT_FOUND", "no such host"),
+        ("HOST_UNREACHABLE", "it is not connected, or was lost meanwhile; retryable"),
+        ("TIMEOUT", "it did not answer within `timeoutSeconds`"),
+        ("BACKEND_FAILED", "its kernel could not be read"),
+        ("INVALID_REQUEST", "inside a batch"),
+    ],
     "l2.create": [
         ("NOT_FOUND", "no such zone"),
         ("ALREADY_EXISTS", "the `uuid` is taken"),
@@ -39,12 +61,30 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     "l2.attach": [
         ("NOT_FOUND", "no such L2 network or cluster"),
         ("ALREADY_EXISTS", "attached, or being attached; `details.state`"),
+        ("CONFLICT", "its VLAN or MTU is being changed; `details.operationUuid`"),
         ("L2_CONFLICT", "another zone; or the same interface and tag, or device name, as a network attached there"),
         ("UNSUPPORTED_TYPE", "no backend of the type for the cluster's hypervisor"),
         ("CONFLICT", "on a host: the name of a device is taken by a stranger"),
         ("PRECONDITION_FAILED", "on a host: the physical interface is missing or cannot be used"),
         ("BACKEND_FAILED", "on a host: the kernel refused"),
         ("TIMEOUT", "a host did not answer within `timeoutSeconds`"),
+    ],
+    "l2.changeVlan": [
+        ("NOT_FOUND", "no such L2 network"),
+        ("INVALID_REQUEST", "it is no `L2VlanNetwork`"),
+        ("CONFLICT", "an attach, a detach or another change of it is under way; `details.operationUuid`"),
+        ("L2_CONFLICT", "another network has the VLAN, or a name, on one of its clusters"),
+        ("IN_USE", "VMs' NICs are ports of VLAN-aware bridges, and have the VLAN as their tag; `details.nicUuids`"),
+        ("PRECONDITION_FAILED", "on a host; nothing was changed"),
+        ("BACKEND_FAILED", "on a host; all are as before. Any other error of a host as well"),
+        ("TIMEOUT", "a host did not answer within `timeoutSeconds`; all are as before"),
+    ],
+    "l2.changeMtu": [
+        ("NOT_FOUND", "no such L2 network"),
+        ("CONFLICT", "an attach, a detach or another change of it is under way; `details.operationUuid`"),
+        ("PRECONDITION_FAILED", "on a host, such as a smaller MTU of its NIC; or accounts have networks of it"),
+        ("BACKEND_FAILED", "on a host; all are as before. Any other error of a host as well"),
+        ("TIMEOUT", "a host did not answer within `timeoutSeconds`; all are as before"),
     ],
     "l2.detach": [
         ("NOT_FOUND", "no such L2 network or cluster, or it is not attached there"),
@@ -171,6 +211,14 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "host.update": {"labels": "replaces all labels"},
     "host.delete": {"timeoutSeconds": "how long a connected host may take to release; then it is removed all the same"},
+    "host.move": {
+        "clusterUuid": "of the same zone; the one that it is of already: nothing happens",
+        "wait": "true: answered when the host has done so; false: as soon as it is moved",
+        "timeoutSeconds": "how long the host may take; it is moved all the same",
+    },
+    "host.sweepOrphans": {"force": "unplug ports that are not ours"},
+    "l2.changeVlan": {"wait": "as in `l2.attach`", "timeoutSeconds": "as in `l2.attach`"},
+    "l2.changeMtu": {"wait": "as in `l2.attach`", "timeoutSeconds": "as in `l2.attach`"},
     "l2.create": {
         "uuid": "as in `zone.create`",
         "type": "`L2NoVlanNetwork`, `L2VlanNetwork`, or a plugin's",
@@ -253,19 +301,21 @@ MEANINGS: dict[str, dict[str, str]] = {
     "BatchItem": {"messageId": "the idempotency key of this one", "type": "any type of the service but `batch`"},
     "L2NetworkInventory": {
         "attachedClusterUuids": "attached, degraded or detaching; not while `attaching` or being rolled back",
-        "deviceNames": "every name that it takes on a host",
+        "bridgeName": "never changes, whatever the VLAN is changed to",
+        "deviceNames": "every name that it takes on a host; a VLAN's device follows `l2.changeVlan`",
     },
     "HostInventory": {
         "state": "`connecting` (never heard), `connected`, `disconnected`",
         "credentials": "in the answer to `host.create` only",
         "capabilities": "the L2 types that its agent has backends for",
         "interfaces": "`InterfaceFact`s of the last hello",
-        "health": "`HealthFact`s of the last hello",
+        "health": "`HealthFact`s of the last hello; and `drift_storm`, with `l2NetworkUuid`, of the last ten minutes",
     },
     "RealizationInventory": {
         "generation": "of the last order",
         "observedGeneration": "of the last order that the host is known to have done",
         "since": "when `state` last changed",
+        "error": "why it failed; or, in state `realized`, what differs where a host only reports drift",
     },
     "OperationInventory": {"error": "the first failing host's; `details.hostUuid` names it"},
     "UsedIpInventory": {"owner": "as given at allocation", "expiresAt": "of a lease; null: it does not end by itself"},
@@ -284,6 +334,7 @@ MEANINGS: dict[str, dict[str, str]] = {
         "steps": "of a check: what realize or release would do",
     },
     "completion": {"commandId": "`message_id` of the command", "command": "its type"},
+    "Orphan": {"devices": "those with the mark; or the one whose name is taken", "detail": "for people"},
     "host.heartbeat": {
         "sequence": "counts from 1 in each session",
         "digest": "see Digest in architecture.md",
@@ -323,7 +374,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     "IP_IN_USE": ("the required address cannot be had now", "`ip`, `reason`"),
     "NOT_IN_RANGE": ("no range ever hands out the required address", "`ip`, `reason`"),
     "SERVICE_CONFLICT": ("not sent yet: for network services", ""),
-    "IN_USE": ("something depends on it", "`usedBy`, `clusterUuids`, `l3NetworkUuids`, `ports`, `ips`, `used`"),
+    "IN_USE": (
+        "something depends on it",
+        "`usedBy`, `clusterUuids`, `l3NetworkUuids`, `nicUuids`, `ports`, `ips`, `used`",
+    ),
     "EXHAUSTED": ("not so many addresses are free", "`wanted`, `free`"),
     "PRECONDITION_FAILED": ("a host is not fit for it; repeat it when the cause is gone", "`device`, `field`, ..."),
     "HOST_UNREACHABLE": ("the host does not answer", "`hostUuid`"),
@@ -342,6 +396,7 @@ EVENTS: dict[str, str] = {
         for what in ("created", "updated", "deleted", "connected", "disconnected")
     },
     "host.drift": "the agent's report [host.drift](#hostdrift), unchanged",
+    "host.driftStorm": "the same report, when its `storm` is set; beside `host.drift`",
     **{
         f"l2.{what}": "[L2NetworkInventory](#object-l2networkinventory)"
         for what in ("created", "updated", "deleted", "attached", "detached")

@@ -71,11 +71,18 @@ AGENT_PARTS: list[type[BaseModel]] = [
     agent.L2Desired,
     agent.L2Inquiry,
     agent.ItemResult,
+    agent.Orphan,
     agent.Held,
     agent.InterfaceFact,
     agent.HealthFact,
 ]
-COMMANDS = [agent.RealizeL2Command, agent.ReleaseL2Command, agent.CheckL2Command, agent.SyncHostCommand]
+COMMANDS = [
+    agent.RealizeL2Command,
+    agent.ReleaseL2Command,
+    agent.CheckL2Command,
+    agent.SyncHostCommand,
+    agent.ListOrphansCommand,
+]
 REPORTS = [agent.Completion, agent.HostHello, agent.HostHeartbeat, agent.HostDrift]
 LINKED = {model.__name__ for model in [*INVENTORIES, *AGENT_PARTS]}
 

@@ -33,6 +33,7 @@ class Holdings:
 
     def __init__(self) -> None:
         self._held: dict[UUID, Holding] = {}
+        self._refused: dict[UUID, L2OnHost] = {}
         self._fences: OrderedDict[UUID, int] = OrderedDict()
 
     def adopt(self, links: LinkTable) -> None:
@@ -66,13 +67,16 @@ class Holdings:
 
     def realized(self, want: L2OnHost) -> None:
         self._held[want.network.uuid] = Holding(want.generation, want)
+        self._refused.pop(want.network.uuid, None)
 
-    def not_realized(self, uuid: UUID) -> None:
+    def not_realized(self, want: L2OnHost) -> None:
         """A realize failed: whatever the host has of it is not what it should have."""
-        self._held.pop(uuid, None)
+        self._held.pop(want.network.uuid, None)
+        self._refused[want.network.uuid] = want
 
     def released(self, uuid: UUID) -> None:
         self._held.pop(uuid, None)
+        self._refused.pop(uuid, None)
 
     def mark_broken(self, uuid: UUID, broken: bool) -> None:
         holding = self._held.get(uuid)
@@ -102,6 +106,10 @@ class Holdings:
     def watched(self) -> dict[UUID, L2OnHost]:
         """Networks whose wanted state is known, broken ones included."""
         return {uuid: holding.want for uuid, holding in self._held.items() if holding.want is not None}
+
+    def wanted(self) -> dict[UUID, L2OnHost]:
+        """Networks that this host was told to have, whether it could make them or not."""
+        return self.watched() | self._refused
 
     def __len__(self) -> int:
         return len(self._held)

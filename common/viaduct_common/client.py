@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from viaduct_common.bus import Bus
 from viaduct_common.errors import InvalidRequest
 from viaduct_common.messages import cluster, host, ipam, l2, l3, operation, owner, realization, zone
+from viaduct_common.messages.agent import Orphan
 from viaduct_common.messages.base import Page, Request
 from viaduct_common.messages.batch import Batch
 
@@ -164,6 +165,15 @@ class Hosts(_Family):
     async def delete(self, **fields: Any) -> host.HostInventory | None:
         return await self._send(host.DeleteHost, fields)
 
+    async def move(self, **fields: Any) -> host.HostInventory:
+        return await self._send(host.MoveHost, fields)
+
+    async def orphans(self, **fields: Any) -> list[Orphan]:
+        return await self._send(host.ListOrphans, fields)
+
+    async def sweep_orphans(self, **fields: Any) -> list[Orphan]:
+        return await self._send(host.SweepOrphans, fields)
+
 
 class L2Networks(_Family):
     async def create(self, **fields: Any) -> l2.L2NetworkInventory:
@@ -186,6 +196,12 @@ class L2Networks(_Family):
 
     async def detach(self, **fields: Any) -> operation.OperationInventory:
         return await self._send(l2.DetachL2, fields)
+
+    async def change_vlan(self, **fields: Any) -> operation.OperationInventory:
+        return await self._send(l2.ChangeL2Vlan, fields)
+
+    async def change_mtu(self, **fields: Any) -> operation.OperationInventory:
+        return await self._send(l2.ChangeL2Mtu, fields)
 
     async def check(self, **fields: Any) -> list[l2.HostCheck]:
         return await self._send(l2.CheckL2, fields)

@@ -11,6 +11,7 @@ from viaduct_common.messages.agent import (
     CheckL2Command,
     L2Desired,
     L2Inquiry,
+    ListOrphansCommand,
     RealizeL2Command,
     ReleaseL2Command,
     SyncHostCommand,
@@ -24,6 +25,8 @@ from viaduct_manager.store.realizations import Ordered
 
 # A command outside an operation: a host that cannot take it within a minute is told anew by its next sync.
 LOOSE_COMMAND_SECONDS = 60.0
+# The answer to one has a result for each, of up to some 2 KiB where every step of it is told.
+MOST_ITEMS = 8000
 
 
 async def event(connection: Connection, name: str, subject: WireModel) -> None:
@@ -48,7 +51,8 @@ async def orders(
 ) -> dict[UUID, UUID]:
     """Tell each host that can be reached what to realize and release; return the command's id by host.
 
-    A host gets one command to realize and one to release at most, however many networks they carry.
+    A host gets one command to realize and one to release, with what others stand on first; more only where one would
+    be too large.
     """
     by_command: dict[tuple[UUID, str], list[Ordered]] = defaultdict(list)
     for order in ordered:
@@ -62,10 +66,11 @@ async def orders(
             L2Desired(generation=order.generation, l2_network=networks[order.l2_uuid], force=order.forced)
             for order in group
         ]
-        command: Command = RealizeL2Command(items=items) if desired == "present" else ReleaseL2Command(items=items)
-        message = _command(host_uuid, command, lifetime_seconds, operation_uuid)
-        ids[host_uuid] = message.message_id
-        messages.append(message)
+        kind = RealizeL2Command if desired == "present" else ReleaseL2Command
+        commands = split(kind(items=parents_first(items)))
+        told = [_command(host_uuid, command, lifetime_seconds, operation_uuid) for command in commands]
+        ids[host_uuid] = told[0].message_id
+        messages += told
     await enqueue(connection, messages)
     return ids
 
@@ -94,7 +99,7 @@ async def inquiries(
                 "force": forced,
             }
         )
-        message = _command(host_uuid, CheckL2Command(items=[item]), lifetime_seconds, operation_uuid)
+        message = _command(host_uuid, Sized(CheckL2Command(items=[item])), lifetime_seconds, operation_uuid)
         ids[host_uuid] = message.message_id
         messages.append(message)
     await enqueue(connection, messages)
@@ -102,25 +107,75 @@ async def inquiries(
 
 
 async def sync(connection: Connection, host_uuid: UUID, *, operation_uuid: UUID | None = None) -> UUID:
-    """Send a host its full desired set; return the command's id."""
+    """Send a host its full desired set; return the id of the sync."""
     await realizations.start_sync(connection, host_uuid)
     wanted = [row for row in await realizations.of_host(connection, host_uuid) if row.desired == "present"]
     networks = await l2_networks.get_many(connection, [row.l2_uuid for row in wanted])
     items = [L2Desired(generation=row.generation, l2_network=networks[row.l2_uuid]) for row in wanted]
-    # What others stand on comes first.
-    items.sort(key=lambda item: (item.l2_network.type != L2_NOVLAN, str(item.l2_network.uuid)))
-    message = _command(host_uuid, SyncHostCommand(items=items), LOOSE_COMMAND_SECONDS, operation_uuid)
-    await enqueue(connection, [message])
+    commands = split(SyncHostCommand(items=parents_first(items)))
+    messages = [_command(host_uuid, command, LOOSE_COMMAND_SECONDS, operation_uuid) for command in commands]
+    await enqueue(connection, messages)
     await hosts.mark_synced(connection, host_uuid)
+    return messages[0].message_id
+
+
+async def orphans(
+    connection: Connection,
+    host_uuid: UUID,
+    *,
+    lifetime_seconds: float,
+    operation_uuid: UUID,
+    sweep: bool = False,
+    force: bool = False,
+) -> UUID:
+    """Ask a host what it has and should not have; return the command's id.
+
+    What is on its way to it, or off it, is no orphan: somebody looks after that already.
+    """
+    listed = sorted(row.l2_uuid for row in await realizations.of_host(connection, host_uuid))
+    command = ListOrphansCommand(listed=listed, sweep=sweep, force=force)
+    message = _command(host_uuid, Sized(command), lifetime_seconds, operation_uuid)
+    await enqueue(connection, [message])
     return message.message_id
 
 
-def _command(host_uuid: UUID, command: Command, lifetime_seconds: float, operation_uuid: UUID | None) -> Outgoing:
+def parents_first(items: Iterable[L2Desired]) -> list[L2Desired]:
+    """An interface's untagged network before those that stand on the same interface beside it. Agents begin the items
+    of one command in their order."""
+    return sorted(items, key=lambda item: (item.l2_network.type != L2_NOVLAN, str(item.l2_network.uuid)))
+
+
+class Sized:
+    """A command and its body."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.body = command.to_json()
+
+
+def split(command: RealizeL2Command | ReleaseL2Command | SyncHostCommand) -> list[Sized]:
+    """The command, or several that come to the same, each of which a message can carry, and its answer, too.
+
+    The rest of a sync comes as commands to realize; the sync lists their networks, so that it leaves them alone.
+    """
+    sized = Sized(command)
+    items = command.items
+    if len(items) <= 1 or (len(items) <= MOST_ITEMS and len(sized.body) <= topology.MAX_COMMAND_BYTES):
+        return [sized]
+    first, rest = items[: len(items) // 2], items[len(items) // 2 :]
+    if isinstance(command, SyncHostCommand):
+        listed = [*command.listed, *(item.l2_network.uuid for item in rest)]
+        return [*split(SyncHostCommand(items=first, listed=listed)), *split(RealizeL2Command(items=rest))]
+    kind = type(command)
+    return [*split(kind(items=first)), *split(kind(items=rest))]
+
+
+def _command(host_uuid: UUID, sized: Sized, lifetime_seconds: float, operation_uuid: UUID | None) -> Outgoing:
     return Outgoing(
         topology.COMMANDS,
         routing_key=topology.command_key(host_uuid),
-        type=command.message_type,
-        body=command.to_json(),
+        type=sized.command.message_type,
+        body=sized.body,
         message_id=uuid4(),
         correlation_id=None if operation_uuid is None else str(operation_uuid),
         expiration_seconds=max(1.0, lifetime_seconds),

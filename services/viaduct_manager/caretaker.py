@@ -19,6 +19,7 @@ from viaduct_manager.store import hosts, l2_networks, operations, realizations, 
 log = structlog.get_logger()
 
 FORGET_EVERY_ROUNDS = 300
+CALM_SECONDS = 600.0  # twice as long as a host counts its repairs for
 
 
 class Caretaker:
@@ -52,6 +53,7 @@ class Caretaker:
                 self._retry,
                 self._revoke,
                 self._furnish,
+                self._calm,
                 self._forget,
             ):
                 await self._perform(duty)
@@ -131,6 +133,10 @@ class Caretaker:
                 return
             await self._enrolment.enrol(host_uuid)
         log.warning("host_enrolled_again", host_uuid=str(host_uuid))
+
+    async def _calm(self) -> None:
+        async with transaction(self._pool) as connection:
+            await hosts.calm(connection, CALM_SECONDS)
 
     async def _forget(self) -> None:
         if self._round % FORGET_EVERY_ROUNDS == 0:

@@ -13,7 +13,7 @@ from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.messages.operation import OperationFinished
 from viaduct_common.postgres.idempotency import ok_reply
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager import announce, answers
+from viaduct_manager import announce, answers, changes
 from viaduct_manager.model import moves
 from viaduct_manager.model.moves import Move, next_move
 from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, revocations, steps
@@ -74,8 +74,10 @@ async def skip_host(connection: Connection, host_uuid: UUID, reason: str) -> Non
     """A host went away, or into maintenance: whoever waits for it waits no longer; it converges when it returns."""
     error = HostUnreachable(reason, hostUuid=str(host_uuid)).to_body()
     for operation_uuid in sorted(await steps.of_host(connection, host_uuid)):
-        if await operations.lock(connection, operation_uuid) is not None:
-            await steps.end_step(connection, operation_uuid, host_uuid, "skipped", error=error)
+        operation = await operations.lock(connection, operation_uuid)
+        if operation is not None:
+            state = "failed" if operation.type in moves.OF_ONE_HOST else "skipped"
+            await steps.end_step(connection, operation_uuid, host_uuid, state, error=error)
             await advance(connection, operation_uuid)
 
 
@@ -94,6 +96,9 @@ async def time_out(connection: Connection, operation_uuid: UUID) -> None:
 
 
 async def _realize(connection: Connection, operation: Operation, phase: str) -> None:
+    if operation.type in moves.CHANGES:
+        await _order(connection, operation, phase, await changes.apply(connection, operation))
+        return
     l2_uuid, cluster_uuid = _subject(operation)
     await clusters.lock(connection, cluster_uuid)
     ordered = await realizations.desire_on_cluster(connection, l2_uuid, cluster_uuid)
@@ -124,9 +129,12 @@ async def _order(connection: Connection, operation: Operation, phase: str, order
 
 
 async def _roll_back(connection: Connection, operation: Operation) -> None:
-    l2_uuid, cluster_uuid = _subject(operation)
     await operations.set_error(connection, operation.uuid, await _first_error(connection, operation))
     await operations.extend_deadline(connection, operation.uuid, ROLLBACK_SECONDS)
+    if operation.type in moves.CHANGES:
+        await _order(connection, operation, moves.ROLLBACK, await changes.revert(connection, operation))
+        return
+    l2_uuid, cluster_uuid = _subject(operation)
     if operation.type == moves.ATTACH:
         await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "undoing", operation.uuid)
         await _release(connection, operation, moves.ROLLBACK)
@@ -148,6 +156,8 @@ async def _succeed(connection: Connection, operation: Operation) -> None:
         l2_uuid, cluster_uuid = _subject(operation)
         await l2_networks.remove_attachment(connection, l2_uuid, cluster_uuid)
         await announce.event(connection, "l2.detached", await l2_networks.get(connection, l2_uuid))
+    elif operation.type in moves.CHANGES:
+        await changes.close(connection, operation, changed=True)
     elif operation.type == moves.DELETE_HOST and operation.host_uuid is not None:
         deleted_host = await hosts.find_locked(connection, operation.host_uuid)
         if deleted_host is not None:  # None: another request removed it first
@@ -163,9 +173,19 @@ async def _succeed(connection: Connection, operation: Operation) -> None:
 
 
 async def _fail(connection: Connection, operation: Operation) -> None:
+    error = operation.error or await _first_error(connection, operation)
+    if operation.type in moves.CHANGES:
+        await changes.close(connection, operation, changed=False)
+    elif operation.type in {moves.ATTACH, moves.DETACH}:
+        await _fail_attachment(connection, operation)
+    await operations.finish(connection, operation.uuid, "failed", error)
+    inventory = await operations.get(connection, operation.uuid)
+    await _tell(connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json())
+
+
+async def _fail_attachment(connection: Connection, operation: Operation) -> None:
     l2_uuid, cluster_uuid = _subject(operation)
     await clusters.lock(connection, cluster_uuid)  # or a host that joins just now is wanted for ever, or never
-    error = operation.error or await _first_error(connection, operation)
     if operation.type == moves.DETACH:
         # Whoever joined while it was on its way out has to have it after all.
         await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "attached", None)
@@ -178,16 +198,13 @@ async def _fail(connection: Connection, operation: Operation) -> None:
             orphans = await realizations.undesire_on_cluster(connection, l2_uuid, cluster_uuid)
             await announce.orders(connection, orphans)
         await l2_networks.remove_attachment(connection, l2_uuid, cluster_uuid)
-    await operations.finish(connection, operation.uuid, "failed", error)
-    inventory = await operations.get(connection, operation.uuid)
-    await _tell(connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json())
 
 
 async def _tell(connection: Connection, operation: Operation, answer: bytes) -> None:
     # The order matters: a repeated request either finds the answer, or was noted as a waiter before this.
     await operations.store_answer(connection, operation.uuid, answer)
     await announce.answer(connection, await operations.take_waiters(connection, operation.uuid), answer)
-    if operation.type not in {moves.CHECK, moves.PLAN}:
+    if operation.type not in moves.INQUIRIES:
         finished = OperationFinished(operation=await operations.get(connection, operation.uuid))
         await announce.event(connection, finished.message_type, finished)
 

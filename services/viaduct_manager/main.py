@@ -22,6 +22,7 @@ from viaduct_manager.agents import AgentListener
 from viaduct_manager.caretaker import Caretaker
 from viaduct_manager.enrolment import Enrolment
 from viaduct_manager.handlers.attachments import AttachmentHandlers
+from viaduct_manager.handlers.changes import ChangeHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
@@ -56,7 +57,9 @@ async def run(settings: ManagerSettings) -> None:
         await migrate(pool, *migration_folders())
         relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment))
         l2 = L2Handlers(l2_types)
-        handlers = handlers_by_type(HostHandlers(enrolment), l2, AttachmentHandlers(l2), L3Handlers(bus))
+        handlers = handlers_by_type(
+            HostHandlers(enrolment), l2, AttachmentHandlers(l2), ChangeHandlers(l2_types), L3Handlers(bus)
+        )
         executor = IdempotentExecutor(pool, handlers, waiters=OperationWaiters(), committed=relay.wake)
         listener = AgentListener(pool, bus, settings.heartbeat_seconds, relay.wake)
         caretaker = Caretaker(

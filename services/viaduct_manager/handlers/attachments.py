@@ -9,8 +9,10 @@ from viaduct_common.messages.l2 import AttachL2, CheckL2, DetachL2, L2NetworkInv
 from viaduct_common.postgres.idempotency import Pending
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager import answers, conductor
+from viaduct_manager.handlers.changes import refuse_during_change
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.new import fresh_uuid
+from viaduct_manager.handlers.outcomes import outcome
 from viaduct_manager.model import moves
 from viaduct_manager.store import clusters, hosts, l2_networks, operations, steps
 from viaduct_manager.store.operations import Operation
@@ -22,6 +24,7 @@ class AttachmentHandlers:
 
     async def attach(self, request: AttachL2, connection: Connection, context: RequestContext) -> Any:
         network = await l2_networks.hold(connection, request.l2_network_uuid)
+        await refuse_during_change(connection, network)
         cluster = await clusters.lock(connection, request.cluster_uuid)
         if (error := self._l2.unfit(network, cluster)) is not None:
             raise error
@@ -161,11 +164,7 @@ class AttachmentHandlers:
     async def _outcome(
         self, connection: Connection, operation_uuid: UUID, context: RequestContext, *, wait: bool
     ) -> Any:
-        """The operation, or `Pending` when the caller waits for its end."""
-        running = await operations.lock(connection, operation_uuid) is not None
-        if running and wait and context.may_defer:
-            return Pending(operation_uuid)
-        return await operations.get(connection, operation_uuid)
+        return await outcome(connection, operation_uuid, context, wait=wait)
 
     async def _inquiry_outcome(self, connection: Connection, operation: Operation, context: RequestContext) -> Any:
         await conductor.advance(connection, operation.uuid)

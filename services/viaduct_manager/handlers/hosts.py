@@ -20,7 +20,7 @@ from viaduct_manager import announce, conductor
 from viaduct_manager.enrolment import Enrolment, EnrolmentFailed
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
-from viaduct_manager.store import clusters, hosts, operations, realizations, revocations, steps
+from viaduct_manager.store import hosts, operations, realizations, revocations, steps
 from viaduct_manager.store.steps import NewStep
 
 
@@ -53,8 +53,7 @@ class HostHandlers:
     async def set_maintenance(
         self, request: SetHostMaintenance, connection: Connection, context: RequestContext
     ) -> HostInventory:
-        found = await hosts.get(connection, request.uuid)
-        await clusters.lock_shared(connection, found.cluster_uuid)
+        await hosts.hold_cluster(connection, request.uuid)
         host = await hosts.set_maintenance(connection, request.uuid, request.maintenance)
         if request.maintenance:
             await conductor.skip_host(connection, host.uuid, "the host was put into maintenance")

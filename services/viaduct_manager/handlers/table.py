@@ -8,8 +8,9 @@ from viaduct_common.messages.operation import GetOperation, OperationInventory, 
 from viaduct_common.messages.realization import QueryRealizations, RealizationInventory
 from viaduct_common.postgres.idempotency import Handler
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager.handlers import clusters, owners, zones
+from viaduct_manager.handlers import clusters, membership, orphans, owners, zones
 from viaduct_manager.handlers.attachments import AttachmentHandlers
+from viaduct_manager.handlers.changes import ChangeHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
@@ -17,7 +18,7 @@ from viaduct_manager.store import operations, realizations
 
 
 def handlers_by_type(
-    host: HostHandlers, l2: L2Handlers, attachment: AttachmentHandlers, l3: L3Handlers
+    host: HostHandlers, l2: L2Handlers, attachment: AttachmentHandlers, change: ChangeHandlers, l3: L3Handlers
 ) -> Mapping[str, Handler]:
     return {
         "zone.create": zones.create,
@@ -36,6 +37,9 @@ def handlers_by_type(
         "host.update": host.update,
         "host.setMaintenance": host.set_maintenance,
         "host.delete": host.delete,
+        "host.move": membership.move,
+        "host.orphans": orphans.list_orphans,
+        "host.sweepOrphans": orphans.sweep,
         "l2.create": l2.create,
         "l2.get": l2.get,
         "l2.query": l2.query,
@@ -46,6 +50,8 @@ def handlers_by_type(
         "l2.detach": attachment.detach,
         "l2.check": attachment.check,
         "l2.plan": attachment.plan,
+        "l2.changeVlan": change.vlan,
+        "l2.changeMtu": change.mtu,
         "l3.create": l3.create,
         "l3.get": l3.get,
         "l3.query": l3.query,

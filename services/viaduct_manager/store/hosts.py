@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from viaduct_common.errors import NotFound
-from viaduct_common.messages.agent import HostHello
+from viaduct_common.messages.agent import HealthFact, HostDrift, HostHello
 from viaduct_common.messages.base import Page
 from viaduct_common.messages.host import CreateHost, HostInventory, QueryHosts, UpdateHost
 from viaduct_common.postgres.paging import Column, Listing, list_page
@@ -22,6 +22,7 @@ _GET = "SELECT * FROM host WHERE uuid = $1"
 _LOCK = "SELECT * FROM host WHERE uuid = $1 FOR UPDATE"
 _REVISION = "SELECT revision FROM host WHERE uuid = $1"
 _CLUSTER = "SELECT cluster_uuid FROM host WHERE uuid = $1"
+_HOLD_CLUSTER = "SELECT FROM cluster WHERE uuid = $1 FOR SHARE"
 _UPDATE = """
     UPDATE host SET name = coalesce($2, name), description = coalesce($3, description), labels = coalesce($4, labels),
                     revision = revision + 1, updated_at = now()
@@ -30,11 +31,14 @@ _UPDATE = """
 _SET_MAINTENANCE = """
     UPDATE host SET maintenance = $2, revision = revision + 1, updated_at = now() WHERE uuid = $1 RETURNING *
 """
+_MOVE = """
+    UPDATE host SET cluster_uuid = $2, revision = revision + 1, updated_at = now() WHERE uuid = $1 RETURNING *
+"""
 _MARK_DELETING = "UPDATE host SET deleting = true WHERE uuid = $1"
 _DELETE = "DELETE FROM host WHERE uuid = $1"
 _HELLO = """
     UPDATE host SET state = 'connected', session_id = $2, agent_version = $3, capabilities = $4, interfaces = $5,
-                    health = $6, last_seen_at = now(), beats = 1
+                    health = $6, last_seen_at = now(), beats = 1, storm_at = NULL
     WHERE uuid = $1
 """
 _BEAT = """
@@ -42,6 +46,21 @@ _BEAT = """
     WHERE uuid = $1
     RETURNING state, beats, cluster_uuid, deleting, maintenance,
               extract(epoch FROM now() - synced_at)::float8 AS since_sync
+"""
+# One entry per network; the host's next hello brings its own health again.
+_STORM = """
+    UPDATE host
+    SET storm_at = now(), health = $3 || coalesce((
+            SELECT jsonb_agg(fact) FROM jsonb_array_elements(health) AS fact
+            WHERE fact ->> 'l2NetworkUuid' IS DISTINCT FROM $2), '[]')
+    WHERE uuid = $1
+"""
+_CALM = """
+    UPDATE host
+    SET storm_at = NULL, health = coalesce((
+            SELECT jsonb_agg(fact) FROM jsonb_array_elements(health) AS fact
+            WHERE fact ->> 'name' <> 'drift_storm'), '[]')
+    WHERE storm_at < now() - make_interval(secs => $1)
 """
 _CONNECT = "UPDATE host SET state = 'connected' WHERE uuid = $1"
 _SYNCED = "UPDATE host SET synced_at = now() WHERE uuid = $1"
@@ -115,9 +134,22 @@ async def find_locked(connection: Connection, uuid: UUID) -> HostInventory | Non
     return None if row is None else _inventory(row)
 
 
-async def find_cluster(connection: Connection, uuid: UUID) -> UUID | None:
-    cluster_uuid: UUID | None = await connection.fetchval(_CLUSTER, uuid)
-    return cluster_uuid
+async def hold_cluster(connection: Connection, uuid: UUID) -> UUID | None:
+    """The cluster that the host is of, locked for whoever reads what its hosts must have: until the transaction ends
+    that does not change, nor is the host moved. None if there is no such host."""
+    found: UUID | None = await connection.fetchval(_CLUSTER, uuid)
+    while found is not None:
+        await connection.execute(_HOLD_CLUSTER, found)
+        now: UUID | None = await connection.fetchval(_CLUSTER, uuid)
+        if now == found:
+            break
+        found = now  # it was moved while we waited
+    return found
+
+
+async def move(connection: Connection, uuid: UUID, cluster_uuid: UUID) -> HostInventory:
+    """The host, of the cluster from here on; the caller has locked both clusters, and the host."""
+    return _inventory(await connection.fetchrow(_MOVE, uuid, cluster_uuid))
 
 
 async def query(connection: Connection, request: QueryHosts) -> Page[HostInventory]:
@@ -168,6 +200,18 @@ async def record_beat(connection: Connection, uuid: UUID, session_id: UUID) -> B
     if row is None:
         return None
     return Beat(row["state"], row["beats"], row["cluster_uuid"], row["deleting"], row["maintenance"], row["since_sync"])
+
+
+async def record_storm(connection: Connection, uuid: UUID, drift: HostDrift) -> None:
+    """The host's health shows that it fights for a network."""
+    fact = HealthFact(name="drift_storm", ok=False, detail=f"{drift.repairs} repairs in the last five minutes")
+    l2_uuid = str(drift.l2_network_uuid)
+    await connection.execute(_STORM, uuid, l2_uuid, [fact.model_dump(mode="json") | {"l2NetworkUuid": l2_uuid}])
+
+
+async def calm(connection: Connection, seconds: float) -> None:
+    """Take the storms of hosts that have told of none for so long out of their health."""
+    await connection.execute(_CALM, seconds)
 
 
 async def mark_connected(connection: Connection, uuid: UUID) -> None:

@@ -42,7 +42,15 @@ _USERS = """
     SELECT (SELECT array_agg(cluster_uuid) FROM attachment WHERE l2_uuid = $1) AS clusters,
            (SELECT array_agg(uuid) FROM l3_network WHERE l2_uuid = $1) AS l3_networks
 """
-_NOT_ON_THE_WIRE = {"own_fields", "deleted", "sort_", "key_"}  # the inventory takes any other as the type's own
+_NOT_ON_THE_WIRE = {
+    "own_fields",
+    "deleted",
+    "sort_",
+    "key_",
+    "parent_uuid",
+    "account_uuid",
+    "vni",
+}  # the inventory takes any other as the type's own
 _MARK_DELETED = "UPDATE l2_network SET deleted = true WHERE uuid = $1"
 _PURGE = """
     DELETE FROM l2_network WHERE deleted AND NOT EXISTS (SELECT FROM realization WHERE l2_uuid = l2_network.uuid)
@@ -152,6 +160,16 @@ async def hold(connection: Connection, uuid: UUID) -> L2NetworkInventory:
         NotFound: there is none.
     """
     await connection.fetchrow(_LOCK_SHARED, uuid)
+    return await get(connection, uuid)
+
+
+async def lock(connection: Connection, uuid: UUID) -> L2NetworkInventory:
+    """The network, locked for whoever changes it: no attach or detach of it begins meanwhile.
+
+    Raises:
+        NotFound: there is none.
+    """
+    await connection.fetchrow(_LOCK, uuid)
     return await get(connection, uuid)
 
 

@@ -72,6 +72,11 @@ _OBSERVE_FAILURE = """
         retry_at = now() + make_interval(secs => $5), since = now()
     WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3
 """
+# It is still what was built there last: nothing is tried again until it is ordered anew.
+_NOTE_DRIFT = """
+    UPDATE realization SET error = $4
+    WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 AND desired = 'present' AND state = 'realized'
+"""
 _DUE = """
     SELECT realization.l2_uuid, realization.host_uuid
     FROM realization JOIN host ON host.uuid = realization.host_uuid
@@ -186,6 +191,11 @@ async def observe_failure(
     await connection.execute(
         _OBSERVE_FAILURE, host_uuid, l2_uuid, generation, error.model_dump(mode="json"), retry_seconds
     )
+
+
+async def note_drift(connection: Connection, host_uuid: UUID, l2_uuid: UUID, generation: int, error: ErrorBody) -> None:
+    """Show that the network differs from what was realized, and do nothing about it."""
+    await connection.execute(_NOTE_DRIFT, host_uuid, l2_uuid, generation, error.model_dump(mode="json"))
 
 
 async def renew_due(connection: Connection) -> list[Ordered]:

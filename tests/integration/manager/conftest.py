@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from integration.manager.control_plane import Place
@@ -54,6 +54,12 @@ class Fleet:
         await self.state_of(agent, "connected")
         return agent
 
+    async def lose(self, agent: ScriptedAgent) -> None:
+        """It falls silent, and the manager need not wait to notice."""
+        await agent.fall_silent()
+        lost = "UPDATE host SET state = 'disconnected', beats = 0 WHERE uuid = '{}'"
+        await asyncio.to_thread(self.place.sql, lost.format(agent.uuid))
+
     async def state_of(self, agent: ScriptedAgent, state: str, *, seconds: float = 15) -> None:
         await eventually(
             lambda: self.client.host.get(uuid=agent.uuid), lambda host: host.state == state, seconds=seconds
@@ -63,6 +69,20 @@ class Fleet:
         self._vlan += 1
         body = {"type": "L2VlanNetwork", "vlan": self._vlan, "physical_interface": "eth1", "name": "net"} | fields
         return await self.client.l2.create(zone_uuid=self.zone_uuid, **body)
+
+    async def plug(self, agent: ScriptedAgent, network: L2NetworkInventory) -> UUID:
+        """A NIC of a VM on the host, by the table alone; its uuid."""
+        l3, nic = uuid4(), uuid4()
+        mac = f"02:00:00:{nic.hex[:2]}:{nic.hex[2:4]}:{nic.hex[4:6]}"
+        statements = (
+            "INSERT INTO l3_network (uuid, l2_uuid, zone_uuid, name, category, strategy)"
+            f" VALUES ('{l3}', '{network.uuid}', '{self.zone_uuid}', 'l3', 'Private', 'first');"
+            "INSERT INTO nic (uuid, vm_uuid, host_uuid, account_uuid, l3_uuid, l2_uuid, device_index, device_name,"
+            f" mac, state) VALUES ('{nic}', '{uuid4()}', '{agent.uuid}', '{uuid4()}', '{l3}', '{network.uuid}', 0,"
+            f" '{nic.hex[:12]}', '{mac}', 'ready')"
+        )
+        await asyncio.to_thread(self.place.sql, statements)
+        return nic
 
     async def attach(self, network: L2NetworkInventory, **options: Any) -> Any:
         return await self.client.l2.attach(

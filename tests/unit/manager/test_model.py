@@ -21,6 +21,11 @@ PHASES = {
     moves.CHECK: ["check"],
     moves.PLAN: ["check"],
     moves.DELETE_HOST: ["release"],
+    moves.MOVE_HOST: ["realize"],
+    moves.CHANGE_VLAN: ["preflight", "realize", "rollback"],
+    moves.CHANGE_MTU: ["preflight", "realize", "rollback"],
+    moves.ORPHANS: ["check"],
+    moves.SWEEP: ["check"],
 }
 STANDINGS = [
     Standing(type_, phase, on_failure, pending, failed)
@@ -52,8 +57,25 @@ def test_every_operation_ends_whatever_fails(type_: str, on_failure: str, failur
         pytest.fail(f"no end after {seen}")
 
     assert seen == [phase for phase in PHASES[type_] if phase in seen]
-    if type_ in {moves.ATTACH, moves.DETACH} and on_failure == "rollback":
+    undoes_all = {moves.ATTACH, moves.DETACH} if on_failure == "rollback" else set()
+    if type_ in undoes_all | moves.CHANGES | moves.OF_ONE_HOST | {moves.MOVE_HOST}:
         assert (move is Move.SUCCEED) == (not any(failures[: len(seen)]))
+
+
+@pytest.mark.parametrize("type_", sorted(moves.CHANGES))
+@given(failures=st.lists(st.integers(0, 3), min_size=3, max_size=3))
+def test_change_that_touched_a_host_and_failed_is_undone_before_it_ends(type_: str, failures: list[int]) -> None:
+    """And one that touched none just ends."""
+    phase, path = "preflight", []
+    while True:
+        path.append(phase)
+        move = next_move(Standing(type_, phase, "rollback", 0, failures[len(path) - 1]))
+        if move in {Move.SUCCEED, Move.FAIL}:
+            break
+        phase = NEXT_PHASE[move]
+
+    assert ("rollback" in path) == (failures[0] == 0 and failures[1] > 0)
+    assert (move is Move.FAIL) == (failures[0] > 0 or failures[1] > 0)
 
 
 def test_attach_that_keeps_realizes_where_it_can_and_never_rolls_back() -> None:

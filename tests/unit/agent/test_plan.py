@@ -189,7 +189,7 @@ def test_a_new_generation_of_the_same_network_is_only_marked_anew() -> None:
 
 
 def test_another_vlan_never_meets_the_former_one_in_the_bridge() -> None:
-    """The stale device carries our mark and is not wanted any more: it leaves before the new one comes, and goes last."""
+    """The stale device carries our mark and is not wanted: it leaves before the new one comes, and goes last."""
     old = replace(
         vlan_network(),
         links=(bridge("br_eth1_10"), replace(vlan_network().links[1], name="eth1.20", options=options(vlan_id=20))),

@@ -78,6 +78,8 @@ class PeerRefresher:
                 await self._look()
             except StoreUnavailable as error:
                 log.warning("peers_store_unavailable", reason=str(error))
+            except Exception:  # what keeps one network from being told must not end the process: it is looked at again
+                log.exception("peers_crashed")
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._wake.wait()
@@ -90,6 +92,8 @@ class PeerRefresher:
             if not await tunnels.any_stale(connection):
                 return
             l2_uuids = await tunnels.take_stale(connection, NETWORKS_AT_ONCE)
+            if not l2_uuids:  # another manager is at them
+                return
             renewed = await refresh(connection, l2_uuids)
         if renewed:
             log.info("peers_told", l2_networks=len(l2_uuids), realizations=renewed)

@@ -61,20 +61,20 @@ async def test_host_that_joins_costs_each_other_host_one_message(fleet: Fleet) -
 
 
 async def test_hosts_that_join_at_once_learn_of_each_other(fleet: Fleet) -> None:
-    """Neither transaction sees the other's host."""
+    """Neither transaction sees the other's host; and two managers must not undo each other's news."""
     network = await vxlan(fleet)
     await fleet.attach(network)
-    for _ in range(3):
-        pair = [
-            await fleet.enrol(tunnel_ip=f"192.0.2.{number}")
-            for number in range(len(fleet.agents) + 1, len(fleet.agents) + 3)
-        ]
-        await asyncio.gather(*(agent.hello() for agent in pair))
-        for agent in pair:
-            agent.beat_on()
-        for agent in fleet.agents:
-            await knows(agent, network, *(peer for peer in fleet.agents if peer is not agent))
-    await quiet(*fleet.agents)
+    async with fleet.place.running("manager"):
+        for _ in range(3):
+            first = len(fleet.agents) + 1
+            crowd = [await fleet.enrol(tunnel_ip=f"192.0.2.{number}") for number in range(first, first + 3)]
+            await asyncio.gather(*(agent.hello() for agent in crowd))
+            for agent in crowd:
+                agent.beat_on()
+            for agent in fleet.agents:
+                await knows(agent, network, *(peer for peer in fleet.agents if peer is not agent))
+        await fleet.settles(network, *["realized"] * 9)
+        await quiet(*fleet.agents)
 
 
 async def test_hosts_of_another_cluster_are_peers_while_it_is_attached_there(fleet: Fleet, other: Fleet) -> None:

@@ -23,11 +23,13 @@ from viaduct_manager.caretaker import Caretaker
 from viaduct_manager.enrolment import Enrolment
 from viaduct_manager.handlers.attachments import AttachmentHandlers
 from viaduct_manager.handlers.changes import ChangeHandlers
+from viaduct_manager.handlers.clusters import ClusterHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
 from viaduct_manager.handlers.table import handlers_by_type
 from viaduct_manager.l2_types.registry import L2Types
+from viaduct_manager.peers import PeerRefresher
 from viaduct_manager.settings import ManagerSettings
 from viaduct_manager.waiters import OperationWaiters
 
@@ -56,23 +58,37 @@ async def run(settings: ManagerSettings) -> None:
     ):
         await migrate(pool, *migration_folders())
         relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment))
+        refresher = PeerRefresher(pool, committed=relay.wake)
+
+        def committed() -> None:
+            relay.wake()
+            refresher.wake()
+
         l2 = L2Handlers(l2_types)
         handlers = handlers_by_type(
-            HostHandlers(enrolment), l2, AttachmentHandlers(l2), ChangeHandlers(l2_types), L3Handlers(bus)
+            cluster=ClusterHandlers(l2_types),
+            host=HostHandlers(enrolment),
+            l2=l2,
+            attachment=AttachmentHandlers(l2),
+            change=ChangeHandlers(l2_types),
+            l3=L3Handlers(bus),
         )
-        executor = IdempotentExecutor(pool, handlers, waiters=OperationWaiters(), committed=relay.wake)
-        listener = AgentListener(pool, bus, settings.heartbeat_seconds, relay.wake)
+        executor = IdempotentExecutor(pool, handlers, waiters=OperationWaiters(), committed=committed)
+        listener = AgentListener(pool, bus, settings.heartbeat_seconds, committed)
         caretaker = Caretaker(
             pool,
             enrolment,
             silent_seconds=settings.heartbeat_seconds * settings.missed_heartbeats,
             every_seconds=settings.caretaker_seconds,
-            committed=relay.wake,
+            committed=committed,
         )
         bus.on_connect(caretaker.broker_connected)
         with HealthServer(settings.metrics_listen, ready=lambda: bus.connected):
             async with asyncio.TaskGroup() as tasks:
-                duties = [tasks.create_task(duty) for duty in (relay.run(), caretaker.run(), purge_answers(pool))]
+                duties = [
+                    tasks.create_task(duty)
+                    for duty in (relay.run(), caretaker.run(), refresher.run(), purge_answers(pool))
+                ]
                 async with (
                     bus.consume(topology.AGENTS_QUEUE, listener.handle, prefetch=64),
                     RequestServer(

@@ -8,7 +8,7 @@ from viaduct_common.errors import Conflict, InUse, NotFound, PreconditionFailed
 from viaduct_common.messages.cluster import ClusterInventory
 from viaduct_common.messages.host import HostInventory, MoveHost
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager import announce, conductor
+from viaduct_manager import announce, conductor, peers
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.handlers.outcomes import outcome
 from viaduct_manager.model import moves
@@ -34,7 +34,8 @@ async def move(request: MoveHost, connection: Connection, context: RequestContex
     _refuse_unfit(former, latter)
     await _refuse_busy(connection, host, latter.uuid)
     host = await hosts.move(connection, host.uuid, latter.uuid)
-    await resettle(connection, host.uuid, former.uuid, latter.uuid)
+    changed = await membership.resettle(connection, host.uuid, former.uuid, latter.uuid)
+    await peers.mark_stale(connection, changed, at_once=True)
     operation = await operations.create(
         connection,
         fresh_uuid(None, context, "operation"),
@@ -51,14 +52,6 @@ async def move(request: MoveHost, connection: Connection, context: RequestContex
     await announce.event(connection, "host.updated", host)
     await conductor.advance(connection, operation.uuid)
     return await outcome(connection, operation.uuid, context, wait=request.wait, value=host)
-
-
-async def resettle(connection: Connection, host_uuid: UUID, former_uuid: UUID, latter_uuid: UUID) -> list[UUID]:
-    """What is desired of the host follows its cluster; returns the networks of which that changed something.
-
-    The other hosts that have those are where the peers of tunnelled networks have to be told of it.
-    """
-    return await membership.resettle(connection, host_uuid, former_uuid, latter_uuid)
 
 
 def _refuse_unfit(former: ClusterInventory, latter: ClusterInventory) -> None:

@@ -13,8 +13,9 @@ import asyncpg
 from viaduct_common.errors import L2Conflict, ViaductError
 from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager.store import l2_networks
+from viaduct_manager.store import rivals
 from viaduct_manager.store.realizations import Ordered
+from viaduct_manager.store.rivals import Claim
 
 _LOCK_CLUSTERS = """
     SELECT uuid FROM cluster WHERE uuid IN (SELECT cluster_uuid FROM attachment WHERE l2_uuid = $1)
@@ -100,8 +101,10 @@ async def claim(
             await connection.execute(_CLAIM_KEY, network.uuid, wanted.conflict_key, operation_uuid)
             await connection.execute(_CLAIM_NAMES, network.uuid, wanted.device_names)
     except asyncpg.UniqueViolationError as error:
-        rivals = await l2_networks.find_rivals(connection, wanted.of(network), cluster_uuids, wanted.conflict_key)
-        raise next(iter(rivals.values()), None) or L2Conflict(
+        # Spans are numbers that no change alters.
+        claimed = Claim(network.uuid, wanted.conflict_key, wanted.device_names, ())
+        found = await rivals.find(connection, cluster_uuids, claimed)
+        raise next(iter(found.values()), None) or L2Conflict(
             "another network was faster in taking this place", l2NetworkUuid=str(network.uuid)
         ) from error
     await connection.execute(_KEEP, operation_uuid, asdict(change))

@@ -52,7 +52,7 @@ _REACHABLE = """
 # A host that cannot be told keeps its state, but for `realized`: that it is no more.
 _RENEW = """
     UPDATE realization
-    SET generation = nextval('generation'), error = NULL, attempts = 0, retry_at = NULL, since = now(),
+    SET generation = nextval('generation'), error = NULL, attempts = 0, retry_at = NULL, since = now(), told = NULL,
         state = CASE WHEN host.state = 'connected' AND NOT host.maintenance THEN 'realizing'
                      WHEN realization.state = 'realized' THEN 'pending' ELSE realization.state END
     FROM host

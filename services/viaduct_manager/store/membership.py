@@ -32,7 +32,7 @@ _UNDESIRE = f"""
 _DESIRE_AGAIN = """
     UPDATE realization
     SET desired = 'present', generation = nextval('generation'), state = 'pending', error = NULL, attempts = 0,
-        retry_at = NULL, forced = false, since = now()
+        retry_at = NULL, forced = false, since = now(), told = NULL
     FROM attachment
     WHERE realization.host_uuid = $1 AND realization.desired = 'absent'
       AND attachment.l2_uuid = realization.l2_uuid AND attachment.cluster_uuid = $2
@@ -43,7 +43,7 @@ _DESIRE_AGAIN = """
 _RENEW_OTHERWISE_BUILT = """
     UPDATE realization
     SET generation = nextval('generation'), state = 'pending', error = NULL, attempts = 0, retry_at = NULL,
-        since = now()
+        since = now(), told = NULL
     FROM l2_network AS network, attachment AS former, attachment AS latter, cluster AS old, cluster AS new
     WHERE realization.host_uuid = $1 AND realization.desired = 'present' AND network.uuid = realization.l2_uuid
       AND former.l2_uuid = coalesce(network.parent_uuid, network.uuid) AND former.cluster_uuid = $2

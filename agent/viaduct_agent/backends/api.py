@@ -1,12 +1,13 @@
 """The extension point `viaduct.l2_backends`, and the registry of what was found there."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import ClassVar, Literal, Protocol
 
 from viaduct_agent.links.host import Checked, HostLinks
 from viaduct_common.errors import UnsupportedType
-from viaduct_common.messages.agent import L2Desired
+from viaduct_common.messages.agent import L2Desired, Peer
 from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.plugins import registry
 
@@ -23,7 +24,8 @@ class L2OnHost:
     network: L2NetworkInventory
     interface: str
     force: bool = False
-    peers: tuple[Mapping[str, Any], ...] = field(default=())
+    tunnel_ip: IPv4Address | IPv6Address | None = None
+    peers: tuple[Peer, ...] = ()
 
     @classmethod
     def of(cls, item: L2Desired, interface_map: Mapping[str, str]) -> "L2OnHost":
@@ -33,6 +35,7 @@ class L2OnHost:
             network=item.l2_network,
             interface=interface_map.get(label, label),
             force=item.force,
+            tunnel_ip=item.tunnel_ip,
             peers=tuple(item.peers),
         )
 

@@ -152,6 +152,8 @@ def outcome(transaction: Transaction) -> int | None:
     status = transaction.commit()
     if status == Transaction.INCOMPLETE:
         return None
+    if status == Transaction.UNCHANGED:
+        return 0
     if status == Transaction.SUCCESS:
         return int(transaction.get_increment_new_value())
     if status == Transaction.TRY_AGAIN:

@@ -152,11 +152,12 @@ class Worker(threading.Thread):
             self._told(Changed(frozenset(replica.changed_names), frozenset(replica.changed_owners)))
         replica.changed_names.clear()
         replica.changed_owners.clear()
-        self._sent = [sent for sent in self._sent if not self._is_done(replica, sent)]
         while not self._jobs.empty():
             job = self._jobs.get()
             if job.future.set_running_or_notify_cancel():
                 self._start(replica, job)
+        # Last: what could not even be sent has ended already, and nothing would wake us for it.
+        self._sent = [sent for sent in self._sent if not self._is_done(replica, sent)]
 
     def _start(self, replica: "Replica", job: Job) -> None:
         try:

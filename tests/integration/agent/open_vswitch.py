@@ -1,8 +1,10 @@
-"""An Open vSwitch in a directory: the real ovsdb-server, and the real ovs-vswitchd with a datapath that moves nothing."""
+"""An Open vSwitch in a directory: the real ovsdb-server, and the real ovs-vswitchd with a datapath of no frames."""
 
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,9 +23,7 @@ class OpenVSwitch:
         self._vswitchd: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self._do("ovsdb-tool", "create", str(self.directory / "conf.db"), SCHEMA)
-        self.start_server()
-        self.vsctl("--no-wait", "init")
+        self._create()
         self.start_vswitchd()
         return self
 
@@ -32,6 +32,15 @@ class OpenVSwitch:
     ) -> None:
         self.stop_vswitchd()
         self.stop_server()
+
+    @contextmanager
+    def server_alone(self) -> Iterator[None]:
+        """Without ovs-vswitchd: the rows are what we write, and nobody does anything about them."""
+        self._create()
+        try:
+            yield
+        finally:
+            self.stop_server()
 
     def start_server(self) -> None:
         self._server = self._spawn("ovsdb-server", "conf.db", f"--remote=punix:{self.socket}")
@@ -62,6 +71,11 @@ class OpenVSwitch:
 
     def ports(self, bridge: str) -> set[str]:
         return set(self.vsctl("--no-wait", "list-ports", bridge).split())
+
+    def _create(self) -> None:
+        self._do("ovsdb-tool", "create", str(self.directory / "conf.db"), SCHEMA)
+        self.start_server()
+        self.vsctl("--no-wait", "init")
 
     def _do(self, *command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, env=self._environment(), check=False)

@@ -7,21 +7,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
+from random import Random
 from uuid import UUID, uuid4
 
 import pytest
+from unit.agent.ovs_states import BRIDGES, OURS, PORTS, any_desired, any_state
 
 from viaduct_agent.backends.abilities import Closing, Configured, Leftovers, Watching
 from viaduct_agent.backends.api import L2OnHost
 from viaduct_agent.backends.ovsgre import OvsGreBackend
 from viaduct_agent.links.host import HostLinks
 from viaduct_agent.links.model import Link
-from viaduct_agent.ovs.model import Bridges, DelBridge
+from viaduct_agent.ovs.model import Bridges, DelBridge, after, steps_between
 from viaduct_agent.ovs.operations import Stale
 from viaduct_agent.ovs.ovsdb import Ovsdb, default_socket
+from viaduct_agent.ovs.plan import plan, plan_release
 from viaduct_agent.settings import AgentSettings
 from viaduct_agent.testing import FakeKernel
-from viaduct_common.errors import BackendFailed, Conflict, InUse, PreconditionFailed
+from viaduct_common.errors import BackendFailed, Conflict, InUse, PreconditionFailed, ViaductError
 from viaduct_common.messages.agent import Peer
 from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.naming import gre_bridge_name, gre_device_name
@@ -100,9 +103,15 @@ async def test_realize_check_release(switch: OpenVSwitch, backend: OvsGreBackend
 async def test_the_commands_that_are_told_do_the_same(switch: OpenVSwitch, backend: OvsGreBackend) -> None:
     """`steps` of a check are for whoever wants to do it by hand: afterwards nothing is left to be done."""
     want = wanted(TWO, THREE)
-    for spoil in ("", f"set Interface {BRIDGE} mtu_request=1300", f"set Port {gre_device_name(KEY, TWO)} tag=5",
-                  f"set Interface {gre_device_name(KEY, TWO)} options:key=8", f"set-controller {BRIDGE} tcp:127.0.0.1",
-                  f"set Bridge {BRIDGE} external_ids:viaduct-generation=0 stp_enable=true fail_mode=secure"):  # fmt: skip
+    spoilings = [
+        "",
+        f"set Interface {BRIDGE} mtu_request=1300",
+        f"set Port {gre_device_name(KEY, TWO)} tag=5",
+        f"set Interface {gre_device_name(KEY, TWO)} options:key=8",
+        f"set-controller {BRIDGE} tcp:127.0.0.1",
+        f"set Bridge {BRIDGE} external_ids:viaduct-generation=0 stp_enable=true fail_mode=secure",
+    ]
+    for spoil in spoilings:
         switch.vsctl("--no-wait", *(spoil.split() or ["show"]))
         steps = (await backend.check(want)).steps
         assert steps, spoil
@@ -308,6 +317,35 @@ async def test_an_ovs_vswitchd_that_does_not_answer_fails_the_network(switch: Op
     finally:
         switch.start_vswitchd()
         await database.aclose()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_database_does_with_any_steps_what_the_model_says(tmp_path: Path, seed: int) -> None:
+    """From any state to any wanted one and away, nothing without our mark touched; by ovsdb-server alone."""
+    random = Random(seed)
+    with tempfile.TemporaryDirectory(prefix="ovs-") as directory:
+        switch = OpenVSwitch(Path(directory))
+        with switch.server_alone():
+            database = Ovsdb(switch.socket)
+
+            async def observe() -> Bridges:
+                return await database.observe(OURS, [*BRIDGES, *PORTS])
+
+            for _ in range(25):
+                actual, desired = any_state(random, storable=True), any_desired(random)
+                switch.vsctl("--no-wait", *" ".join(f"-- --if-exists del-br {name}" for name in BRIDGES).split())
+                await database.transact(steps_between({}, actual), settle=False)
+                assert await observe() == actual
+                for work in (lambda now, d=desired: plan(d, now), lambda now: plan_release(OURS, now, force=True)):
+                    now = await observe()
+                    try:
+                        steps = work(now)
+                    except ViaductError:
+                        continue
+                    if steps:
+                        await database.transact(steps, settle=False)
+                    assert await observe() == after(now, steps)
+            await database.aclose()
 
 
 async def test_a_hundred_networks_at_once(switch: OpenVSwitch, backend: OvsGreBackend) -> None:

@@ -1,7 +1,7 @@
 """OvsGreL2Network on KVM: an Open vSwitch bridge, with a GRE tunnel to every other host of the network."""
 
 from collections.abc import AsyncIterator, Mapping
-from ipaddress import ip_interface
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import ClassVar
 from uuid import UUID
 
@@ -18,9 +18,10 @@ from viaduct_common.errors import Conflict, PreconditionFailed, ViaductError
 from viaduct_common.messages.agent import Peer
 from viaduct_common.messages.l2 import L2_OVS_GRE, OvsGreFields
 
-GRE = "gre"
-# Outer IPv4 header (20), GRE header with key (8, RFC 2890), inner Ethernet header (14).
-OVERHEAD_BYTES = 42
+# Open vSwitch's type of port, by the IP version of the tunnel's ends.
+KINDS = {4: "gre", 6: "ip6gre"}
+# Outer IP header (20, IPv6 40), GRE header with key (8, RFC 2890), inner Ethernet header (14).
+OVERHEAD_BYTES = {4: 42, 6: 62}
 
 
 class OvsGreBackend:
@@ -49,18 +50,18 @@ class OvsGreBackend:
         await self._database.aclose()
 
     async def unavailable(self) -> ViaductError | None:
-        return await self._database.unavailable(GRE)
+        return await self._database.unavailable(KINDS[4])
 
     def device_names(self, want: L2OnHost) -> frozenset[str]:
         return desired_bridge(want).device_names
 
     async def realize(self, want: L2OnHost) -> tuple[str, ...]:
         desired = desired_bridge(want)
-        await self._refuse_unavailable()
+        await self._refuse_unavailable(want)
         return await self._switch.realize(desired, lambda steps: self._vet(want, steps))
 
     async def check(self, want: L2OnHost, action: Action = "realize") -> Checked:
-        await self._refuse_unavailable()
+        await self._refuse_unavailable(want)
         if action == "release":
             return await self._switch.check_release(want.network.uuid, force=want.force)
         return await self._switch.check(desired_bridge(want), lambda steps: self._vet(want, steps))
@@ -86,8 +87,9 @@ class OvsGreBackend:
         self._database = database
         self._switch = Switch(database)
 
-    async def _refuse_unavailable(self) -> None:
-        error = await self.unavailable()
+    async def _refuse_unavailable(self, want: L2OnHost) -> None:
+        version = 4 if want.tunnel_ip is None else want.tunnel_ip.version
+        error = await self._database.unavailable(KINDS[version])
         if error is not None:
             raise error
 
@@ -104,17 +106,18 @@ class OvsGreBackend:
             raise Conflict(f"the name {made} is taken by a device that is not ours", device=made, owner=None)
         if not any(link.addresses for link in links.values()):
             return  # addresses were not read
+        end = _tunnel_end(want)
         carrier = next(
             (
                 link for link in links.values()
-                if any(ip_interface(address).ip == want.tunnel_ip for address in link.addresses)
+                if any(ip_interface(address).ip == end for address in link.addresses)
             ),
             None,
         )  # fmt: skip
         if carrier is None:
-            text = f"no device of this host has the address {want.tunnel_ip}"
-            raise PreconditionFailed(text, field="tunnelIp", tunnelIp=str(want.tunnel_ip))
-        largest = carrier.mtu - OVERHEAD_BYTES
+            text = f"no device of this host has the address {end}"
+            raise PreconditionFailed(text, field="tunnelIp", tunnelIp=str(end))
+        largest = carrier.mtu - OVERHEAD_BYTES[end.version]
         if want.network.mtu > largest:
             text = f"MTU {want.network.mtu} does not fit {carrier.name}, whose MTU of {carrier.mtu} leaves {largest}"
             raise PreconditionFailed(text, device=carrier.name, mtu=carrier.mtu, wanted=want.network.mtu, field="mtu")
@@ -125,31 +128,27 @@ def desired_bridge(want: L2OnHost) -> Desired:
 
     Raises:
         InvalidRequest: the type's own fields are wrong.
-        PreconditionFailed: this host has no tunnel end, or one that has no tunnel to a peer's; `details.field` is
-            `tunnelIp` or `peers`.
+        PreconditionFailed: this host has no tunnel end, or a peer has none that a tunnel could lead to;
+            `details.field` is `tunnelIp` or `peers`.
     """
     key = own_fields(want, OvsGreFields).key
     network = want.network
-    if want.tunnel_ip is None:
-        raise PreconditionFailed("this host has no end for tunnels (tunnelIp)", field="tunnelIp")
-    if want.tunnel_ip.version != 4:
-        text = f"tunnels of Open vSwitch's type gre go over IPv4, and this host's end is {want.tunnel_ip}"
-        raise PreconditionFailed(text, field="tunnelIp", tunnelIp=str(want.tunnel_ip))
+    end = _tunnel_end(want)
     bridge = Bridge(name=network.bridge_name, owner=network.uuid, generation=want.generation, mtu=network.mtu)
-    seen: dict[object, str] = {want.tunnel_ip: "this host"}
+    seen: dict[object, str] = {end: "this host"}
     tunnels = []
     for peer in want.peers:
-        _refuse_bad_peer(peer, seen.get(peer.tunnel_ip))
+        _refuse_bad_peer(peer, end, seen.get(peer.tunnel_ip))
         seen[peer.tunnel_ip] = f"host {peer.host_uuid}"
         tunnels.append(
             Port(
                 name=naming.gre_device_name(key, str(peer.tunnel_ip)),
-                kind=GRE,
+                kind=KINDS[end.version],
                 owner=network.uuid,
                 generation=want.generation,
                 options=(
                     ("key", str(key)),
-                    ("local_ip", str(want.tunnel_ip)),
+                    ("local_ip", str(end)),
                     ("remote_ip", str(peer.tunnel_ip)),
                 ),
                 protected=True,
@@ -158,10 +157,16 @@ def desired_bridge(want: L2OnHost) -> Desired:
     return Desired(bridge.with_ports(tunnels))
 
 
-def _refuse_bad_peer(peer: Peer, other: str | None) -> None:
+def _tunnel_end(want: L2OnHost) -> IPv4Address | IPv6Address:
+    if want.tunnel_ip is None:
+        raise PreconditionFailed("this host has no end for tunnels (tunnelIp)", field="tunnelIp")
+    return want.tunnel_ip
+
+
+def _refuse_bad_peer(peer: Peer, end: IPv4Address | IPv6Address, other: str | None) -> None:
     details = {"field": "peers", "hostUuid": str(peer.host_uuid), "tunnelIp": str(peer.tunnel_ip)}
-    if peer.tunnel_ip.version != 4:
-        text = f"the peer {peer.host_uuid} has an IPv6 end, {peer.tunnel_ip}, and this host one of IPv4"
+    if peer.tunnel_ip.version != end.version:
+        text = f"the peer {peer.host_uuid} has the tunnel end {peer.tunnel_ip}, and this host {end}: not one IP version"
         raise PreconditionFailed(text, **details)
     if other is not None:
         raise PreconditionFailed(

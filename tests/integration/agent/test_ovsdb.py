@@ -132,6 +132,18 @@ async def test_peers_come_and_go_and_nothing_else_is_touched(switch: OpenVSwitch
     assert [switch.get("Bridge", BRIDGE, "_uuid"), switch.get("Port", gre_device_name(KEY, TWO), "_uuid")] == rows
 
 
+async def test_ends_of_ipv6_make_tunnels_of_a_type_of_its_own(switch: OpenVSwitch, backend: OvsGreBackend) -> None:
+    """Changed in place when all hosts get ends of the other version."""
+    want = wanted(TWO)
+    await backend.realize(want)
+    peers = (Peer(host_uuid=uuid4(), tunnel_ip=ip_address("2001:db8::2")),)
+    await backend.realize(replace(want, tunnel_ip=ip_address("2001:db8::1"), peers=peers))
+    name = gre_device_name(KEY, "2001:db8::2")
+    assert switch.ports(BRIDGE) == {name}
+    assert switch.get("Interface", name, "type") == "ip6gre"
+    assert switch.get("Interface", name, "options:local_ip") == '"2001:db8::1"'
+
+
 async def test_another_key_or_tunnel_end_is_applied(switch: OpenVSwitch, backend: OvsGreBackend) -> None:
     """The key names the tunnels, so they are made anew; the end is only changed."""
     want = wanted(TWO)
@@ -503,7 +515,6 @@ async def test_a_device_of_the_kernel_with_the_bridges_name_is_a_conflict(switch
     ("change", "field"),
     [
         ({"tunnel_ip": None}, "tunnelIp"),
-        ({"tunnel_ip": ip_address("2001:db8::1")}, "tunnelIp"),
         ({"peers": (Peer(host_uuid=UUID(int=2), tunnel_ip=ip_address("2001:db8::2")),)}, "peers"),
         ({"peers": (Peer(host_uuid=UUID(int=2), tunnel_ip=ip_address(ONE)),)}, "peers"),
         ({"peers": tuple(Peer(host_uuid=UUID(int=n), tunnel_ip=ip_address(TWO)) for n in (2, 3))}, "peers"),
@@ -512,7 +523,7 @@ async def test_a_device_of_the_kernel_with_the_bridges_name_is_a_conflict(switch
 async def test_ends_that_make_no_tunnel_are_refused(
     switch: OpenVSwitch, backend: OvsGreBackend, change: dict[str, object], field: str
 ) -> None:
-    """Missing, of IPv6, our own, or two peers' the same."""
+    """Missing, of another IP version, our own, or two peers' the same."""
     with pytest.raises(PreconditionFailed) as caught:
         await backend.realize(replace(wanted(), **change))  # type: ignore[arg-type] # by name
     assert caught.value.details["field"] == field

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from lab import Host, Lab, LabError, Vm
+from lab import Host, Lab, LabError, Program, Vm
 from lab.machine import connect_inside, wait_until
 
 from viaduct_common.messages.agent import L2Desired, Peer
@@ -25,22 +25,24 @@ from .guest_openvswitch import PORT
 pytestmark = pytest.mark.lab
 SCRIPT = Path(__file__).with_name("guest_openvswitch.py")
 UNDERLAY_MTU = 1500
-MTU = UNDERLAY_MTU - 42
+OVERHEAD_BYTES = {4: 42, 6: 62}
 PING_HEADERS = 28  # IPv4 and ICMP
-BROADCAST, UNUSED_TYPE = b"\xff" * 6, b"\x88\xb5"  # IEEE 802: for local experiments
+UNUSED_TYPE = 0x88B5  # IEEE 802: for local experiments
+MACS = [f"02:00:00:00:00:{number:02x}" for number in range(1, 6)]  # of nobody
 
 
 class Switched:
-    """A lab host with Open vSwitch and our backend; its tunnels end at 10.78.0.N on eth1."""
+    """A lab host with Open vSwitch and our backend; its tunnels end at 10.78.0.N or fd00:78::N on eth1."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.uuid = uuid4()
-        self.tunnel_ip = f"10.78.0.{host.spec.number}"
+        self.ends = {4: f"10.78.0.{host.spec.number}", 6: f"fd00:78::{host.spec.number}"}
 
     def boot(self) -> None:
         self.host.wait_ready()
-        self.host.run(f"ip addr add {self.tunnel_ip}/24 dev eth1 && ip link set eth1 up")
+        self.host.run(f"ip addr add {self.ends[4]}/24 dev eth1 && ip addr add {self.ends[6]}/64 dev eth1 nodad")
+        self.host.run("ip link set eth1 up")
         program = self.host.spawn(
             [sys.executable, str(SCRIPT)], log="backend.log", env={"PYTHONPATH": ":".join(filter(None, sys.path))}
         )
@@ -72,6 +74,13 @@ class Switched:
         self.host.run(["ovs-vsctl", "add-port", network.bridge, vm.port])
         return vm
 
+    def sniff(self, vm: Vm) -> Program:
+        """Watch what comes out of the VM's NIC."""
+        command = ["ip", "netns", "exec", vm.netns, "tcpdump", "-e", "-n", "-l", "--immediate-mode", "-i", "eth0"]
+        program = self.host.spawn([*command, "ether", "proto", hex(UNUSED_TYPE)], log=f"{vm.name}.tcpdump")
+        assert wait_until(lambda: "listening on" in program.output(), timeout_seconds=20), program.output()
+        return program
+
     def remove_vm(self, vm: Vm, network: "Network") -> None:
         self.host.run(["ovs-vsctl", "--if-exists", "del-port", network.bridge, vm.port])
         vm.remove()
@@ -88,26 +97,26 @@ class Switched:
 
 
 class Network:
-    """An OvsGre network; every order has a generation of its own."""
+    """An OvsGre network over IP of a version; every order has a generation of its own."""
 
-    def __init__(self, key: int) -> None:
+    def __init__(self, key: int, *, version: int = 4) -> None:
         self.bridge = gre_bridge_name(key)
+        self.version = version
+        self.mtu = UNDERLAY_MTU - OVERHEAD_BYTES[version]
         self.generation = 0
         now = datetime(2026, 1, 1, tzinfo=UTC)
         body = {
             "uuid": uuid4(), "name": "net", "zone_uuid": UUID(int=1), "physical_interface": "eth1", "key": key,
-            "type": "OvsGreL2Network", "mtu": MTU, "bridge_name": self.bridge, "device_names": [self.bridge],
+            "type": "OvsGreL2Network", "mtu": self.mtu, "bridge_name": self.bridge, "device_names": [self.bridge],
             "created_at": now, "updated_at": now,
         }  # fmt: skip
         self.inventory = L2NetworkInventory.model_validate(body)
 
     def item(self, host: Switched, peers: Iterable[Switched]) -> L2Desired:
         self.generation += 1
-        others = [Peer.model_validate({"host_uuid": peer.uuid, "tunnel_ip": peer.tunnel_ip}) for peer in peers]
-        body = {
-            "generation": self.generation, "l2_network": self.inventory, "tunnel_ip": host.tunnel_ip, "peers": others,
-        }  # fmt: skip
-        return L2Desired.model_validate(body)
+        others = [Peer.model_validate({"host_uuid": peer.uuid, "tunnel_ip": peer.ends[self.version]}) for peer in peers]
+        body = {"generation": self.generation, "l2_network": self.inventory, "tunnel_ip": host.ends[self.version]}
+        return L2Desired.model_validate({**body, "peers": others})
 
     def realize(self, hosts: Iterable[Switched]) -> None:
         """On all of them at once, each with all others for its peers."""
@@ -128,7 +137,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def hosts(lab: Lab) -> list[Switched]:
-    modules = "bridge veth openvswitch vport-gre"
+    modules = "bridge veth openvswitch vport-gre ip6_gre"
     every = [Switched(lab.add_host(name, memory="384M", modules=modules)) for name in ("a", "b", "c")]
     for one in every:
         one.host.launch()
@@ -158,26 +167,37 @@ def test_three_hosts_reach_each_other_and_nothing_comes_twice(
         for other in hosts:
             assert vm.ping(other.address()), (one.host, other.host)
         assert one.ask("check", mesh, [peer for peer in hosts if peer is not one])["present"]
-    count, before = 20, [received(vm) for vm in vms]
-    frame = BROADCAST + bytes.fromhex("020000000001") + UNUSED_TYPE + b"\x00" * 46
+    sniffers = [one.sniff(vm) for one, vm in zip(hosts[1:], vms[1:], strict=True)]
     with lab.capture("trunk", "proto gre") as wire:
-        vms[0].send_frame(frame, count=count)
-        assert wait_until(lambda: len(wire.lines("88b5")) >= 2 * count, timeout_seconds=10)
-        answers = vms[0].run(f"ping -n -c 3 -i 0.2 {hosts[1].address()}").stdout
-        assert len(wire.lines("88b5")) == 2 * count
-        assert all("key=0x7" in line for line in wire.lines("88b5"))
-    assert "DUP" not in answers
-    after = [received(vm) for vm in vms]
-    assert after[2] - before[2] in range(count, count + 4)  # with ARP of the pings, at most
-    assert after[1] - before[1] in range(count + 3, count + 7)
-    assert after[0] - before[0] in range(3, 7)  # not its own
+        for mac in MACS:
+            vms[0].send_frame(broadcast_from(mac))
+        for sniffer in sniffers:
+            assert wait_until(lambda one=sniffer: set(MACS) <= sources(one.output()), timeout_seconds=20)
+        answers = vms[0].run(f"ping -n -c 3 -i 0.2 {hosts[1].address()}").stdout  # what comes late is before these
+        assert "DUP" not in answers
+        for mac in MACS:
+            assert len(wire.lines(f"key=0x7.*{mac}")) == 2, wire.lines()
+    for sniffer in sniffers:
+        sniffer.stop()
+        assert all(sniffer.output().count(mac) == 1 for mac in MACS), sniffer.output()
 
 
-def test_what_fits_the_mtu_passes_and_one_byte_more_does_not(hosts: list[Switched], vms: list[Vm]) -> None:
+def test_what_fits_the_mtu_passes_and_one_byte_more_does_not(
+    hosts: list[Switched], mesh: Network, vms: list[Vm]
+) -> None:
     """The VMs' own NICs would take more; nothing is cut into fragments on the way."""
-    assert vms[0].ping(hosts[1].address(), size_bytes=MTU - PING_HEADERS)
-    assert not vms[0].ping(hosts[1].address(), size_bytes=MTU - PING_HEADERS + 1, wait_seconds=1)
-    assert vms[0].ping(hosts[1].address(), size_bytes=MTU - PING_HEADERS)
+    refuses_one_byte_more(vms[0], hosts[1], mesh)
+
+
+def test_a_network_over_ipv6(hosts: list[Switched]) -> None:
+    """Tunnels of another type, 20 bytes less for the VMs, the rest alike."""
+    network = Network(10, version=6)
+    network.realize(hosts[:2])
+    mine = [one.add_vm("six", network) for one in hosts[:2]]
+    refuses_one_byte_more(mine[0], hosts[1], network)
+    for one, vm in zip(hosts, mine, strict=False):
+        one.remove_vm(vm, network)
+    network.release(hosts[:2])
 
 
 def test_another_key_is_another_network_and_its_release_leaves_nothing(
@@ -231,16 +251,25 @@ def test_a_dead_host_is_forgotten_by_its_peers(lab: Lab, hosts: list[Switched], 
     c.host.stop(hard=True)
     assert vms[0].ping(b.address())
     mesh.realize([a, b])
-    frame = BROADCAST + bytes.fromhex("020000000001") + UNUSED_TYPE + b"\x00" * 46
     with lab.capture("trunk", "proto gre or arp") as wire:
-        vms[0].send_frame(frame, count=5)
-        assert wait_until(lambda: len(wire.lines("88b5")) >= 5, timeout_seconds=10)
+        vms[0].send_frame(broadcast_from(MACS[0]))
+        wire.wait_for(MACS[0], timeout_seconds=20)
         assert vms[0].ping(b.address())
-        assert len(wire.lines("88b5")) == 5
-        assert not wire.lines(c.tunnel_ip.replace(".", r"\."))
+        assert len(wire.lines(MACS[0])) == 1
+        assert not wire.lines(c.ends[4].replace(".", r"\."))
 
 
-def received(vm: Vm) -> int:
-    """Packets that the VM's NIC has taken."""
-    found = json.loads(vm.run(["ip", "-j", "-s", "link", "show", "eth0"]).stdout)
-    return int(found[0]["stats64"]["rx"]["packets"])
+def refuses_one_byte_more(vm: Vm, target: Switched, network: Network) -> None:
+    largest = network.mtu - PING_HEADERS
+    assert vm.ping(target.address(), size_bytes=largest)
+    assert not vm.ping(target.address(), size_bytes=largest + 1, wait_seconds=1)
+    assert vm.ping(target.address(), size_bytes=largest)
+
+
+def broadcast_from(mac: str) -> bytes:
+    return b"\xff" * 6 + bytes.fromhex(mac.replace(":", "")) + UNUSED_TYPE.to_bytes(2, "big") + b"\x00" * 46
+
+
+def sources(text: str) -> set[str]:
+    """The MACs of `MACS` that a capture shows."""
+    return {mac for mac in MACS if mac in text}

@@ -14,8 +14,12 @@ import pytest
 from unit.agent.ovs_states import BRIDGES, OURS, PORTS, any_desired, any_state
 
 from viaduct_agent.backends.abilities import Closing, Configured, Leftovers, Watching
-from viaduct_agent.backends.api import L2OnHost
+from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.backends.ovsgre import OvsGreBackend
+from viaduct_agent.changes import merged
+from viaduct_agent.drift import DriftGuard
+from viaduct_agent.holdings import Holdings
+from viaduct_agent.lanes import Lanes
 from viaduct_agent.links.host import HostLinks
 from viaduct_agent.links.model import Link
 from viaduct_agent.ovs.model import Bridges, DelBridge, after, steps_between
@@ -26,7 +30,8 @@ from viaduct_agent.settings import AgentSettings
 from viaduct_agent.testing import FakeKernel
 from viaduct_common.errors import BackendFailed, Conflict, InUse, PreconditionFailed, ViaductError
 from viaduct_common.messages.agent import Peer
-from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.messages.base import ErrorBody
+from viaduct_common.messages.l2 import Difference, L2NetworkInventory
 from viaduct_common.naming import gre_bridge_name, gre_device_name
 
 from .open_vswitch import OpenVSwitch
@@ -413,6 +418,37 @@ async def test_changes_are_told_by_name_and_owner(switch: OpenVSwitch, backend: 
     assert BRIDGE in told.names
     assert want.network.uuid in told.owners
     await changes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_drift_in_open_vswitch_is_repaired_and_reported(switch: OpenVSwitch, database: Ovsdb) -> None:
+    """By the change alone: the guard's own sweep comes only after a minute."""
+
+    class Here(OvsGreBackend):
+        def __init__(self, links: HostLinks) -> None:
+            super().__init__(links, database)
+
+    links, holdings = HostLinks(FakeKernel()), Holdings()
+    backends = Registry([Here], links)
+    reports: asyncio.Queue[list[Difference]] = asyncio.Queue()
+
+    async def report(_: UUID, __: int, found: list[Difference], error: ErrorBody | None) -> None:
+        assert error is None
+        reports.put_nowait(found)
+
+    want = wanted(TWO)
+    backend = backends.get("OvsGreL2Network")
+    assert isinstance(backend, Watching)
+    guard = asyncio.create_task(
+        DriftGuard(backends, holdings, Lanes(), report, links=links).run(merged(backend.changes()))
+    )
+    await backend.realize(want)
+    holdings.realized(want)
+    await asyncio.to_thread(switch.vsctl, "del-port", BRIDGE, gre_device_name(KEY, TWO))
+    found = await asyncio.wait_for(reports.get(), 10)
+    assert [(one.device, one.attribute) for one in found] == [(gre_device_name(KEY, TWO), "device")]
+    assert switch.ports(BRIDGE) == {gre_device_name(KEY, TWO)}
+    guard.cancel()
+    await asyncio.gather(guard, return_exceptions=True)
 
 
 async def test_a_restarted_server_is_found_again_and_told_as_an_overflow(

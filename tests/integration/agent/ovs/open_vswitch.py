@@ -5,10 +5,21 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import UUID, uuid4
 
+from viaduct_agent.backends.api import L2OnHost
+from viaduct_common.messages.agent import Peer
+from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.naming import gre_bridge_name
+
+KEY = 7
+BRIDGE = gre_bridge_name(KEY)
+ONE, TWO, THREE = (str(IPv4Address(f"10.0.0.{number}")) for number in (1, 2, 3))
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 START_SECONDS = 20.0
 
@@ -105,3 +116,16 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def wanted(*peers: str, key: int = KEY, mtu: int = 1458, generation: int = 1, uuid: UUID | None = None) -> L2OnHost:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    name = gre_bridge_name(key)
+    body = {
+        "uuid": uuid or uuid4(), "name": "net", "zone_uuid": uuid4(), "physical_interface": "eth1", "key": key,
+        "type": "OvsGreL2Network", "mtu": mtu, "bridge_name": name, "device_names": [name], "created_at": now,
+        "updated_at": now,
+    }  # fmt: skip
+    network = L2NetworkInventory.model_validate(body)
+    others = tuple(Peer(host_uuid=uuid4(), tunnel_ip=ip_address(peer)) for peer in peers)
+    return L2OnHost(generation, network, "eth1", tunnel_ip=ip_address(ONE), peers=others)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # at run time it is imported when it is needed: a host withou
 
 log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 10.0  # most hosts that have none never will
 _PATIENCE_MS = 200  # to look whether the server still keeps us waiting
 
 
@@ -77,7 +78,7 @@ class Worker(threading.Thread):
         self._replica: Replica | None = None
         self._opened_at = 0.0
         self._greeted = False  # of this connection its readiness was told
-        self._reconnected = False
+        self._connected_once = False
         self._sent: list[_Sent] = []
         self.listening = False
 
@@ -145,9 +146,9 @@ class Worker(threading.Thread):
         if not self._greeted:
             self._greeted = True
             log.info("ovsdb_connected", socket=str(self._path))
-            if self._reconnected:  # whatever was missed
+            if self._connected_once:  # this is a reconnect: whatever was missed meanwhile
                 self._told(Changed(overflow=True))
-            self._reconnected = True
+            self._connected_once = True
         elif replica.changed_names or replica.changed_owners:
             self._told(Changed(frozenset(replica.changed_names), frozenset(replica.changed_owners)))
         replica.changed_names.clear()
@@ -215,7 +216,8 @@ class Worker(threading.Thread):
                 poller.timer_wait(_PATIENCE_MS)
             poller.block()
         else:
-            select.select([self._wake_read], [], [], _RETRY_SECONDS if self.listening else None)
+            pause = _RETRY_SECONDS if self._connected_once else _FIRST_RETRY_SECONDS
+            select.select([self._wake_read], [], [], pause if self.listening else None)
         try:
             while self._wake_read.recv(4096):
                 continue

@@ -61,12 +61,16 @@ class OvsGreBackend:
         return await self._switch.realize(desired, lambda steps: self._vet(want, steps))
 
     async def check(self, want: L2OnHost, action: Action = "realize") -> Checked:
-        await self._refuse_unavailable(want)
         if action == "release":
+            if await self._absent():
+                return Checked()
             return await self._switch.check_release(want.network.uuid, force=want.force)
+        await self._refuse_unavailable(want)
         return await self._switch.check(desired_bridge(want), lambda steps: self._vet(want, steps))
 
     async def release(self, want: L2OnHost) -> tuple[str, ...]:
+        if await self._absent():
+            return ()
         # By the mark, not by the names in the message: what we made goes, whatever it is called.
         return await self._switch.release(want.network.uuid, force=want.force)
 
@@ -92,6 +96,12 @@ class OvsGreBackend:
         error = await self._database.unavailable(KINDS[version])
         if error is not None:
             raise error
+
+    async def _absent(self) -> bool:
+        """Where there never was an Open vSwitch there is nothing to release. If it is only stopped, and was before we
+        started, then what is left comes to light by its mark at a later sync."""
+        error = await self.unavailable()
+        return error is not None and error.details.get("absent") is True
 
     async def _vet(self, want: L2OnHost, steps: tuple[Step, ...]) -> None:
         """Only where something is to be done: a dump of all links for each look at a network is too much.

@@ -15,7 +15,7 @@ from viaduct_agent.ovs.operations import operations
 from viaduct_agent.ovs.worker import Change, Look, Worker
 from viaduct_common.errors import BackendFailed, PreconditionFailed, ViaductError
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 20.0  # a thousand networks at once take some five
 _COALESCE_SECONDS = 0.08  # one `ovs-vsctl` command makes several events
 _DEFAULT_RUNDIR = "/run/openvswitch"
 
@@ -50,7 +50,8 @@ class _Listener:
 
 
 class Ovsdb:
-    """The database behind one socket. Methods raise `PreconditionFailed` when nobody answers there.
+    """The database behind one socket. Methods raise `PreconditionFailed` when nobody answers there; its
+    `details.absent` is true if, as far as this process knows, there never was an Open vSwitch.
 
     A lost connection is made anew by the next who needs it.
     """

@@ -135,10 +135,11 @@ class Worker(threading.Thread):
 
             self._replica = Replica(self._path, self._answer_seconds)
         except ImportError as exc:
-            self._refuse(f"this host has no library to speak with Open vSwitch (`viaduct[ovs]`): {exc}")
+            self._refuse(f"this host has no library to speak with Open vSwitch (`viaduct[ovs]`): {exc}", absent=True)
         except (OSError, ValueError) as exc:
             reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
-            self._refuse(f"Open vSwitch is not there: {self._path}: {reason}")
+            absent = isinstance(exc, FileNotFoundError) and not self._connected_once
+            self._refuse(f"Open vSwitch is not there: {self._path}: {reason}", absent=absent)
         except ViaductError as exc:
             self._refuse(exc.message, **exc.details)
 

@@ -1,6 +1,8 @@
 """Open vSwitch that is away, comes back, changes by itself, or keeps what nobody wants any more."""
 
 import asyncio
+import socket
+import sys
 import tempfile
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -104,8 +106,9 @@ async def test_a_restarted_server_is_found_again_and_told_as_an_overflow(
     while error is None:  # the hang-up is noticed by the thread
         error = await backend.unavailable()
     assert error.code == "PRECONDITION_FAILED"
-    with pytest.raises(PreconditionFailed, match="No such file"):
-        await backend.check(want)
+    for refused in (backend.check(want), backend.release(want)):  # it is not gone for good
+        with pytest.raises(PreconditionFailed, match="No such file"):
+            await refused
     assert await backend.marked() == {}
     switch.start_server()
     while not (await asyncio.wait_for(told, 10)).overflow:
@@ -116,22 +119,46 @@ async def test_a_restarted_server_is_found_again_and_told_as_an_overflow(
     await changes.aclose()  # type: ignore[attr-defined]
 
 
-async def test_a_host_without_open_vswitch_says_so(tmp_path: Path) -> None:
-    """No socket, nobody behind it, or something else: refused in the pre-flight; a listener only waits."""
-    for prepare in (lambda path: None, lambda path: path.write_text(""), lambda path: path.mkdir()):
-        socket = tmp_path / f"{uuid4().hex[:6]}"
-        prepare(socket)
-        backend = OvsGreBackend(HostLinks(FakeKernel()), Ovsdb(socket))
-        changes = asyncio.ensure_future(anext(backend.changes()))
-        error = await backend.unavailable()
-        assert error is not None
-        assert (error.code, error.details["socket"]) == ("PRECONDITION_FAILED", str(socket))
-        for refused in (backend.check(wanted()), backend.realize(wanted()), backend.release(wanted())):
-            with pytest.raises(PreconditionFailed):
-                await refused
-        assert not changes.done()
-        changes.cancel()
-        await backend.aclose()
+@pytest.mark.parametrize("what", ["nothing", "file", "directory", "abandoned"])
+async def test_a_host_without_open_vswitch_says_so(tmp_path: Path, what: str) -> None:
+    """Refused in the pre-flight; a listener only waits. What never was there has nothing to be released."""
+    path = tmp_path / "s"
+    if what == "file":
+        path.touch()
+    elif what == "directory":
+        path.mkdir()
+    elif what == "abandoned":  # as a killed ovsdb-server leaves it
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    backend = OvsGreBackend(HostLinks(FakeKernel()), Ovsdb(path))
+    changes = asyncio.ensure_future(anext(backend.changes()))
+    error = await backend.unavailable()
+    assert error is not None
+    assert (error.code, error.details["socket"]) == ("PRECONDITION_FAILED", str(path))
+    for refused in (backend.check(wanted()), backend.realize(wanted())):
+        with pytest.raises(PreconditionFailed):
+            await refused
+    if what == "nothing":
+        assert await backend.release(wanted()) == ()
+        assert (await backend.check(wanted(), "release")).refusal is None
+    else:
+        with pytest.raises(PreconditionFailed):
+            await backend.release(wanted())
+    assert not changes.done()
+    changes.cancel()
+    await backend.aclose()
+
+
+async def test_a_host_without_the_library_says_so(switch: OpenVSwitch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra: the agent runs without it, whatever else the host has."""
+    monkeypatch.setitem(sys.modules, "ovs.db.idl", None)
+    monkeypatch.delitem(sys.modules, "viaduct_agent.ovs.replica", raising=False)
+    backend = OvsGreBackend(HostLinks(FakeKernel()), Ovsdb(switch.socket))
+    error = await backend.unavailable()
+    assert error is not None
+    assert "no library" in error.message
+    assert await backend.release(wanted()) == ()
+    await backend.aclose()
 
 
 async def test_a_server_that_is_silent_or_none_is_not_waited_for(tmp_path: Path) -> None:
@@ -148,9 +175,9 @@ async def test_a_server_that_is_silent_or_none_is_not_waited_for(tmp_path: Path)
 
     for behave in (silent, other):
         with tempfile.TemporaryDirectory(prefix="ovs-") as directory:
-            socket = Path(directory) / "db.sock"
-            server = await asyncio.start_unix_server(behave, socket)
-            database = Ovsdb(socket, answer_seconds=0.3)
+            path = Path(directory) / "db.sock"
+            server = await asyncio.start_unix_server(behave, path)
+            database = Ovsdb(path, answer_seconds=0.3)
             error = await database.unavailable("gre")
             assert error is not None
             assert error.code == "PRECONDITION_FAILED"

@@ -473,6 +473,7 @@ SETTINGS: dict[str, str] = {
     "username": "default: the host's uuid",
     "password_file": "default: systemd's credential `amqp_password`",
     "interface_map": "table: a label (`physicalInterface`) to this host's own device",
+    "ovsdb_socket": "of Open vSwitch's ovsdb-server; default: `db.sock` in `$OVS_RUNDIR` or `/run/openvswitch`",
 }
 AGENT_SETTINGS = {
     "amqp_url": "`amqp://host:port/vhost`, without user and password",

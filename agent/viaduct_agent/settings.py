@@ -22,7 +22,8 @@ class BadSettings(Exception):
 
 
 class AgentSettings(BaseSettings):
-    """`interface_map` maps a `physicalInterface` (a label) to this host's own device.
+    """`interface_map` maps a `physicalInterface` (a label) to this host's own device. `ovsdb_socket` is where Open
+    vSwitch's ovsdb-server listens, db.sock in $OVS_RUNDIR or /run/openvswitch if it is not set.
 
     Without `password_file` the password is systemd's credential `amqp_password` (LoadCredential=).
     """
@@ -37,6 +38,7 @@ class AgentSettings(BaseSettings):
     log_format: LogFormat = "auto"
     metrics_listen: str | None = Field(default=None, pattern=r"^.*:\d+$")
     interface_map: dict[str, IfName] = Field(default_factory=dict)
+    ovsdb_socket: Path | None = None
 
     @field_validator("amqp_url")
     @classmethod

@@ -2,7 +2,7 @@
 start, and what was commanded since."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -34,6 +34,11 @@ class Holdings:
     def __init__(self) -> None:
         self._held: dict[UUID, Holding] = {}
         self._fences: OrderedDict[UUID, int] = OrderedDict()
+        self._subscribers: list[Callable[[UUID], object]] = []
+
+    def subscribe(self, subscriber: Callable[[UUID], object]) -> None:
+        """Call it with each network that is from now on realized, not realized or released."""
+        self._subscribers.append(subscriber)
 
     def adopt(self, links: LinkTable) -> None:
         """Take over what the marks say. It counts as held, but not as proven: a sync is due, see `digest`."""
@@ -66,13 +71,16 @@ class Holdings:
 
     def realized(self, want: L2OnHost) -> None:
         self._held[want.network.uuid] = Holding(want.generation, want)
+        self._publish(want.network.uuid)
 
     def not_realized(self, uuid: UUID) -> None:
         """A realize failed: whatever the host has of it is not what it should have."""
         self._held.pop(uuid, None)
+        self._publish(uuid)
 
     def released(self, uuid: UUID) -> None:
         self._held.pop(uuid, None)
+        self._publish(uuid)
 
     def mark_broken(self, uuid: UUID, broken: bool) -> None:
         holding = self._held.get(uuid)
@@ -105,6 +113,10 @@ class Holdings:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def _publish(self, uuid: UUID) -> None:
+        for subscriber in self._subscribers:
+            subscriber(uuid)
 
     def _prune(self) -> None:
         excess = len(self._fences) - len(self._held) - _TOMBSTONES

@@ -1,11 +1,12 @@
 """The extension point `viaduct.l2_backends`, and the registry of what was found there."""
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from viaduct_agent.links.host import Checked, HostLinks
+from viaduct_agent.links.watch import Changed
 from viaduct_common.errors import UnsupportedType, ViaductError
 from viaduct_common.messages.agent import L2Desired, Peer
 from viaduct_common.messages.l2 import L2NetworkInventory
@@ -82,6 +83,18 @@ class L2Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsChanges(Protocol):
+    """What a backend may have besides, if not only links make its networks: its own news of changes, called once at
+    start. None: this host has none.
+
+    The iterator goes on for ever and mends its own connections; after a gap it yields `Changed(overflow=True)`. When
+    it ends or fails all the same, only the sweep each minute finds what was changed.
+    """
+
+    def changes(self) -> AsyncIterator[Changed] | None: ...
+
+
 class Registry:
     """Backends by (L2 type, hypervisor type) and name, immutable once built.
 
@@ -123,6 +136,11 @@ class Registry:
 
     def all(self) -> list[L2Backend]:
         return [backend for of_type in self._backends.values() for name, backend in of_type.items() if name is not None]
+
+    def changes(self) -> list[AsyncIterator[Changed]]:
+        """The news of those backends that have their own."""
+        found = [backend.changes() for backend in self.all() if isinstance(backend, TellsChanges)]
+        return [changes for changes in found if changes is not None]
 
     @property
     def l2_types(self) -> list[str]:

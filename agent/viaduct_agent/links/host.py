@@ -10,6 +10,7 @@ from viaduct_agent.links.differences import differences
 from viaduct_agent.links.execute import execute, left_over
 from viaduct_agent.links.kernel import EVERYTHING, Kernel, Look
 from viaduct_agent.links.marks import SHARED
+from viaduct_agent.links.memory import RememberingKernel
 from viaduct_agent.links.model import Desired, Step
 from viaduct_agent.links.plan import plan
 from viaduct_agent.links.release import plan_release, plan_unused
@@ -40,7 +41,7 @@ class HostLinks:
     """
 
     def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+        self._kernel: Kernel = RememberingKernel(kernel)
         # RTNL is one lock in the kernel: work in parallel would not be faster, only harder to reason about.
         self._lock = asyncio.Lock()
         # Releases queue here first, so that at most one stands before a realize: each waits some 25 ms for RCU.

@@ -3,13 +3,13 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import pytest
 
 from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.backends.novlan import NoVlanBackend
 from viaduct_agent.drift import DriftGuard
+from viaduct_agent.driftreports import Drift
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
 from viaduct_agent.links.host import HostLinks
@@ -29,11 +29,8 @@ class Watched:
         links = HostLinks(netlink)
         self.backends = Registry([NoVlanBackend], links)
         self.holdings = Holdings()
-        self.reports: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
-        self.guard = DriftGuard(self.backends, self.holdings, Lanes(), self._report, links=links)
-
-    async def _report(self, *report: Any) -> None:
-        self.reports.put_nowait(report)
+        self.reports: asyncio.Queue[Drift] = asyncio.Queue()
+        self.guard = DriftGuard(self.backends, self.holdings, Lanes(), self.reports.put_nowait, links=links)
 
 
 @pytest.fixture
@@ -57,9 +54,9 @@ async def test_what_another_hand_does_is_repaired_and_reported(
 ) -> None:
     """Within a moment, by the event alone: the sweep comes only after a minute."""
     namespace.ip(command)
-    _, generation, found, error = await asyncio.wait_for(watched.reports.get(), 5)
-    assert (generation, error) == (1, None)
-    assert found
+    drift = await asyncio.wait_for(watched.reports.get(), 5)
+    assert (drift.generation, drift.error, drift.repaired) == (1, None, True)
+    assert drift.differences
     assert namespace.link("eth1")["master"] == "br_eth1"
     assert "UP" in namespace.link("br_eth1")["flags"]
     assert "other" not in namespace.names()

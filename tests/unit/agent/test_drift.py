@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
-from uuid import UUID
 
 import pytest
 
 from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.backends.vlan import VlanBackend
 from viaduct_agent.drift import DriftGuard
+from viaduct_agent.driftreports import Drift
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
 from viaduct_agent.links.host import HostLinks
@@ -17,8 +16,7 @@ from viaduct_agent.links.model import Link
 from viaduct_agent.links.watch import Changed
 from viaduct_agent.testing import FakeKernel
 from viaduct_common.digest import holdings_digest
-from viaduct_common.messages.base import ErrorBody
-from viaduct_common.messages.l2 import Difference, L2NetworkInventory
+from viaduct_common.messages.l2 import L2NetworkInventory
 
 
 class Guarded:
@@ -30,14 +28,11 @@ class Guarded:
         self.want = L2OnHost(1, network, "eth1")
         self.holdings, self.lanes = Holdings(), Lanes()
         self.backends = Registry([VlanBackend], self.links)
-        self.reports: asyncio.Queue[tuple[UUID, int, list[Difference], ErrorBody | None]] = asyncio.Queue()
+        self.reports: asyncio.Queue[Drift] = asyncio.Queue()
         self.events: asyncio.Queue[Changed] = asyncio.Queue()
         self.guard = DriftGuard(
-            self.backends, self.holdings, self.lanes, self._report, links=self.links, sweep_seconds=0.2
+            self.backends, self.holdings, self.lanes, self.reports.put_nowait, links=self.links, sweep_seconds=0.2
         )
-
-    async def _report(self, *report: Any) -> None:
-        self.reports.put_nowait(report)  # type: ignore[arg-type]
 
     async def changes(self) -> AsyncIterator[Changed]:
         while True:
@@ -58,7 +53,7 @@ async def guarded(nic: Link, network: Callable[..., L2NetworkInventory]) -> Asyn
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def next_report(guarded: Guarded) -> tuple[UUID, int, list[Difference], ErrorBody | None]:
+async def next_report(guarded: Guarded) -> Drift:
     return await asyncio.wait_for(guarded.reports.get(), 5)
 
 
@@ -66,9 +61,10 @@ async def test_a_deleted_device_is_made_again_and_reported(guarded: Guarded) -> 
     """At once, by the event that names it."""
     guarded.kernel.links.remove("eth1.10")
     guarded.events.put_nowait(Changed(names=frozenset({"eth1.10"})))
-    uuid, generation, found, error = await next_report(guarded)
-    assert (uuid, generation, error) == (guarded.want.network.uuid, 1, None)
-    assert [(one.device, one.attribute) for one in found] == [("eth1.10", "device")]
+    drift = await next_report(guarded)
+    assert (drift.uuid, drift.generation, drift.error) == (guarded.want.network.uuid, 1, None)
+    assert (drift.repaired, drift.policy, drift.storm, drift.repairs) == (True, "repair", False, 1)
+    assert [(one.device, one.attribute) for one in drift.differences] == [("eth1.10", "device")]
     assert "eth1.10" in guarded.kernel.links
 
 
@@ -118,7 +114,7 @@ async def test_what_cannot_be_repaired_is_reported_and_leaves_the_digest_until_i
     uuid = guarded.want.network.uuid
     nic = guarded.kernel.links.remove("eth1")
     guarded.events.put_nowait(Changed(names=frozenset({"eth1"})))
-    _, _, _, error = await next_report(guarded)
+    error = (await next_report(guarded)).error
     assert error is not None
     assert error.code == "PRECONDITION_FAILED"
     assert guarded.holdings.digest() == holdings_digest([])
@@ -132,7 +128,7 @@ async def test_a_device_of_ours_that_nothing_needs_is_found_by_the_sweep_and_goe
     """It is no port and has no wanted name: only its mark tells."""
     owner = guarded.want.network.uuid
     guarded.kernel.links.put(Link("stray", "vlan", owner, 1, index=99, parent="eth1"))
-    _, _, found, error = await next_report(guarded)
-    assert error is None
-    assert [(one.device, one.desired) for one in found] == [("stray", "absent")]
+    drift = await next_report(guarded)
+    assert drift.repaired
+    assert [(one.device, one.desired) for one in drift.differences] == [("stray", "absent")]
     assert "stray" not in guarded.kernel.links

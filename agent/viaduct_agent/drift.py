@@ -78,6 +78,7 @@ class DriftGuard:
 
     async def _listen(self, changes: AsyncIterator[Changed]) -> None:
         async for changed in changes:
+            self._links.note(changed.marked)
             now = time.monotonic()
             for uuid in self._index.concerned_by(changed):
                 self._schedule(uuid, now)

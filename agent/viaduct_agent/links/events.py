@@ -40,15 +40,14 @@ def parse_event(message: parse.Message) -> Event | None:
             gone = message.kind == parse.RTM_DELLINK and message.body[0] != socket.AF_BRIDGE
             return Event(link.index, link.name, link.owner, gone)
         case kind if kind in {_RTM_NEWNEIGH, _RTM_DELNEIGH}:
-            return _of_neighbour(message.body, deleted=kind == _RTM_DELNEIGH)
+            return _of_neighbour(message.body)
         case kind if kind in {_RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWVLAN, _RTM_DELVLAN}:
             return Event(_INDEX_AT_4.unpack_from(message.body)[0])
     return None
 
 
-def _of_neighbour(body: bytes, *, deleted: bool) -> Event | None:
+def _of_neighbour(body: bytes) -> Event | None:
     """Permanent ones that come or go. One of ours that is replaced by a learned one is left to the sweep."""
     family, _, index, state, _, _ = _NDMSG.unpack_from(body)
-    of_ip = STATES_OF_IP if deleted else _NUD_PERMANENT
-    wanted = STATES_OF_BRIDGES if family == socket.AF_BRIDGE else of_ip
+    wanted = STATES_OF_BRIDGES if family == socket.AF_BRIDGE else STATES_OF_IP
     return Event(index) if state & wanted else None

@@ -1,7 +1,7 @@
 """Converging one host: observe, plan, execute, verify. The lock is held from the look to the last look."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -56,6 +56,11 @@ class HostLinks:
         links = await self._kernel.observe(EVERYTHING)
         self._remember(links)
         return links
+
+    def note(self, marked: Iterable[tuple[UUID, str]]) -> None:
+        """Remember devices, told by events, with the mark that they carry: they may have been renamed."""
+        for owner, name in marked:
+            self._names_by_owner.setdefault(owner, set()).add(name)
 
     async def observe_hosts_own(self) -> LinkTable:
         """Every link, those that are not ours with their addresses."""

@@ -30,12 +30,13 @@ _MOST_AT_ONCE = 1000  # some 30 ms of work: the loop must not stand still howeve
 class Changed:
     """Devices by name, and networks by the mark that a changed device carries (it may have been renamed).
 
-    `overflow`: events were lost, everything must be looked at.
+    `marked` tells which of the names carries which mark. `overflow`: events were lost, everything must be looked at.
     """
 
     names: frozenset[str] = frozenset()
     owners: frozenset[UUID] = frozenset()
     overflow: bool = False
+    marked: frozenset[tuple[UUID, str]] = frozenset()
 
 
 async def link_changes(netlink: Netlink) -> AsyncIterator[Changed]:
@@ -110,7 +111,7 @@ class _Reader:
     def drain(self) -> Changed:
         """What was told up to now."""
         names: set[str] = set()
-        owners: set[UUID] = set()
+        marked: set[tuple[UUID, str]] = set()
         overflow = False
         self.behind = False
         for _ in range(_MOST_AT_ONCE):
@@ -125,19 +126,19 @@ class _Reader:
                 overflow = True
                 continue
             for message in parse.messages(data):
-                self._take(message, names, owners)
+                self._take(message, names, marked)
         else:
             self.behind = True
-        return Changed(frozenset(names), frozenset(owners), overflow)
+        return Changed(frozenset(names), frozenset(owner for owner, _ in marked), overflow, frozenset(marked))
 
-    def _take(self, message: parse.Message, names: set[str], owners: set[UUID]) -> None:
+    def _take(self, message: parse.Message, names: set[str], marked: set[tuple[UUID, str]]) -> None:
         event = parse_event(message)
         if event is None:
             return
         known = self._names.get(event.index)  # after a rename the old name, which somebody may be waiting for
         names |= {name for name in (known, event.name) if name is not None}
-        if event.owner is not None:
-            owners.add(event.owner)
+        if event.owner is not None and event.name is not None:
+            marked.add((event.owner, event.name))
         if event.gone:
             self._names.pop(event.index, None)
         elif event.name is not None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from viaduct_agent import drift
 from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.backends.vlan import VlanBackend
 from viaduct_agent.drift import DriftGuard
@@ -260,6 +261,36 @@ async def test_a_network_that_changes_without_end_does_not_starve_another(
     for number in range(2000):
         guarded.events.put_nowait(Changed(names=frozenset({"eth1.10" if number != 1000 else "eth1.11"})))
     assert (await next_report(guarded)).uuid == other.network.uuid
+
+
+async def test_a_nic_that_many_networks_share_and_that_changes_often_costs_few_looks(
+    guarded: Guarded, network: Callable[..., L2NetworkInventory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change that concerns one network alone is looked at at once all the same."""
+    monkeypatch.setattr(drift, "_MANY_PAUSE_SECONDS", 3600.0)
+    wants = [L2OnHost(1, network(vlan=vlan), "eth1") for vlan in range(11, 80)]
+    await asyncio.gather(*(guarded.backends.of(want).realize(want) for want in wants))
+    for want in wants:
+        guarded.holdings.realized(want)
+    looks: list[int] = []
+    backend = guarded.backends.of(guarded.want)
+    check = backend.check
+
+    async def counted(want: L2OnHost, *action: Any) -> Any:
+        looks.append(want.generation)
+        return await check(want, *action)
+
+    monkeypatch.setattr(backend, "check", counted)
+    monkeypatch.setattr(guarded.guard, "_sweep_seconds", 3600.0)
+    await asyncio.sleep(0.3)  # the sweep that was begun
+    looks.clear()
+    for _ in range(50):
+        guarded.events.put_nowait(Changed(names=frozenset({"eth1"})))
+        await asyncio.sleep(0.005)
+    assert len(looks) == 70
+    guarded.kernel.links.remove("eth1.11")
+    guarded.events.put_nowait(Changed(names=frozenset({"eth1.11"})))
+    assert (await next_report(guarded)).uuid == wants[0].network.uuid
 
 
 async def test_changes_come_from_several_sources_and_a_plugins_may_fail(

@@ -477,5 +477,6 @@ SETTINGS: dict[str, str] = {
 }
 AGENT_SETTINGS = {
     "amqp_url": "`amqp://host:port/vhost`, without user and password",
+    "drift": "what another hand changed is repaired, or only reported ([drift](#drift))",
     "heartbeat_seconds": "between two heartbeats; the manager must be set to the same",
 }

@@ -3,11 +3,14 @@
 A sync releases the leftovers it finds; `host.orphans` lists them, and releases them when it is asked to.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import structlog
 
+from viaduct_agent.backends.abilities import Leftovers
 from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
@@ -19,6 +22,17 @@ from viaduct_common.errors import Conflict, ViaductError
 from viaduct_common.messages.agent import Orphan
 
 log = structlog.get_logger()
+Release = Callable[[], Awaitable[tuple[str, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a network has on this host by the word of a backend that keeps marks of its own."""
+
+    uuid: UUID
+    generation: int
+    devices: tuple[str, ...]
+    backend: Leftovers
 
 
 class Orphanage:
@@ -39,7 +53,8 @@ class Orphanage:
         before = self._holdings.fences()
         links = await self._links.observe()
         left = [self._unlisted(uuid, devices) for uuid, devices in self._leftovers(links, listed, before).items()]
-        return left + await self._taken(links)
+        kept = [self._kept_elsewhere(one) for one in await self._kept(listed, before)]
+        return left + kept + await self._taken(links)
 
     async def sweep(self, listed: Collection[UUID], *, force: bool = False) -> list[Orphan]:
         """Release the leftovers; return all orphans, those that stay with the reason.
@@ -60,14 +75,27 @@ class Orphanage:
         links = await self._links.observe()
         done = []
         for uuid, devices in self._leftovers(links, listed, before).items():
-            orphan = await self._release(self._unlisted(uuid, devices), before.get(uuid), force=force)
-            if orphan is not None:
-                done.append(orphan)
+            orphan = self._unlisted(uuid, devices)
+            done.append(await self._release(orphan, before.get(uuid), partial(self._links.release, uuid, force=force)))
+        for kept in await self._kept(listed, before):
+            release = partial(kept.backend.release_leftover, kept.uuid, force=force)
+            done.append(await self._release(self._kept_elsewhere(kept), before.get(kept.uuid), release))
         try:
             await self._links.release_unused()
         except ViaductError as exc:  # it is in nobody's way
             log.warning("unused_not_released", code=exc.code, error=exc.message)
-        return done
+        return [orphan for orphan in done if orphan is not None]
+
+    async def _kept(self, listed: Collection[UUID], before: Mapping[UUID, int]) -> list["_Kept"]:
+        """The same of what is marked elsewhere than in links' aliases."""
+        found = []
+        for backend in self._backends.all():
+            if not isinstance(backend, Leftovers):
+                continue
+            for uuid, generation in sorted((await backend.marked()).items()):
+                if uuid not in listed and self._holdings.fence(uuid) == before.get(uuid):
+                    found.append(_Kept(uuid, generation, await backend.leftover_devices(uuid), backend))
+        return found
 
     def _leftovers(
         self, links: LinkTable, listed: Collection[UUID], before: Mapping[UUID, int]
@@ -77,14 +105,14 @@ class Orphanage:
         unlisted = sorted(links.owners().keys() - {SHARED} - set(listed))
         return {uuid: links.owned_by(uuid) for uuid in unlisted if self._holdings.fence(uuid) == before.get(uuid)}
 
-    async def _release(self, orphan: Orphan, fence: int | None, *, force: bool = False) -> Orphan | None:
+    async def _release(self, orphan: Orphan, fence: int | None, release: Release) -> Orphan | None:
         """Take one away, in its lane; None if it is no orphan any more, for a newer command has come for it."""
         uuid = orphan.l2_network_uuid
         async with self._lanes.enter(uuid):
             if self._holdings.fence(uuid) != fence:
                 return None
             try:
-                changes = await self._links.release(uuid, force=force)
+                changes = await release()
             except ViaductError as exc:  # in use by VMs, as a rule
                 log.warning("leftover_not_released", l2_uuid=str(uuid), code=exc.code, error=exc.message)
                 return orphan.model_copy(update={"error": exc.to_body()})
@@ -99,6 +127,14 @@ class Orphanage:
             reason="unlisted",
             devices=sorted(link.name for link in devices),
             detail=f"of generation {', '.join(map(str, generations))}",
+        )
+
+    def _kept_elsewhere(self, kept: "_Kept") -> Orphan:
+        return Orphan(
+            l2_network_uuid=kept.uuid,
+            reason="unlisted",
+            devices=sorted(kept.devices),
+            detail=f"of generation {kept.generation}",
         )
 
     async def _taken(self, links: LinkTable) -> list[Orphan]:

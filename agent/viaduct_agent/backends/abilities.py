@@ -20,10 +20,11 @@ class Configured(Protocol):
 
 @runtime_checkable
 class Watching(Protocol):
-    """Knows of changes that netlink does not tell: merged with the links' for drift."""
+    """Knows of changes that netlink does not tell."""
 
     def changes(self) -> AsyncIterator[Changed]:
-        """For ever; also while what it watches is away."""
+        """For ever, also while what it watches is away; after a gap it yields `Changed(overflow=True)`. When it ends or
+        fails all the same, only the sweep each minute finds what was changed."""
         ...
 
 

@@ -192,7 +192,8 @@ class HostDrift(Report):
     """Something it owns was changed by another hand, and whether it was repaired.
 
     `policy` is `repair`, or `report`: told, and left as it is. `storm` is set while the same network drifts again and
-    again: repairs are put off then, and an operator should look who fights with us.
+    again: repairs are put off then, and an operator should look who fights with us. Without differences it tells that
+    what was told before is over: with policy `report` the differences, else the storm.
     """
 
     message_type: ClassVar[str] = "host.drift"

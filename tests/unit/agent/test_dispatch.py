@@ -273,7 +273,7 @@ async def test_after_a_restart_marks_are_held_but_differ_until_a_sync(host: Host
     reborn = Host(nic)
     reborn.kernel = host.kernel
     reborn.dispatcher._links._kernel = host.kernel  # the same kernel under a new process
-    reborn.holdings.adopt(await host.kernel.observe())
+    reborn.holdings.adopt((await host.kernel.observe()).owners())
 
     assert {(held.l2_network_uuid, held.generation) for held in reborn.holdings.held()} == {
         (kept.uuid, 4),

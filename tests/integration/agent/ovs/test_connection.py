@@ -12,7 +12,6 @@ import pytest
 from viaduct_agent.backends.abilities import Closing, Configured, Leftovers, Watching
 from viaduct_agent.backends.api import Registry
 from viaduct_agent.backends.ovsgre import OvsGreBackend
-from viaduct_agent.changes import merged
 from viaduct_agent.drift import DriftGuard
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
@@ -80,9 +79,7 @@ async def test_drift_in_open_vswitch_is_repaired_and_reported(switch: OpenVSwitc
     want = wanted(TWO)
     backend = backends.get("OvsGreL2Network")
     assert isinstance(backend, Watching)
-    guard = asyncio.create_task(
-        DriftGuard(backends, holdings, Lanes(), report, links=links).run(merged(backend.changes()))
-    )
+    guard = asyncio.create_task(DriftGuard(backends, holdings, Lanes(), report, links=links).run(backend.changes()))
     await backend.realize(want)
     holdings.realized(want)
     await asyncio.to_thread(switch.vsctl, "del-port", BRIDGE, gre_device_name(KEY, TWO))

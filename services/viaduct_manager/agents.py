@@ -20,7 +20,7 @@ from viaduct_common.telemetry import DEAD_LETTERS
 from viaduct_manager import announce, conductor
 from viaduct_manager.model.retries import retry_after_seconds
 from viaduct_manager.model.sync import Wanted, needs_sync, settled
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, steps
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, steps, vm_operations
 
 log = structlog.get_logger()
 
@@ -86,6 +86,7 @@ class AgentListener:
         asked |= set(await steps.of_generations(connection, host_uuid, [item.generation for item in items]))
         running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
         if completion.command != "l2.check":
+            await vm_operations.poke_waiting_for(connection, host_uuid)
             for item in items:
                 await self._observe(connection, host_uuid, item)
         for operation_uuid in running:
@@ -109,7 +110,8 @@ class AgentListener:
 
     async def _observe(self, connection: Connection, host_uuid: UUID, item: ItemResult) -> None:
         if item.outcome == "done":
-            await realizations.observe_done(connection, host_uuid, item.l2_network_uuid, item.generation)
+            if await realizations.observe_done(connection, host_uuid, item.l2_network_uuid, item.generation):
+                await l2_networks.purge(connection, item.l2_network_uuid)
             await l2_networks.note_host(connection, item.l2_network_uuid, host_uuid, good=True)
         elif item.outcome == "failed" and item.error is not None:
             failing = await realizations.find_failing(connection, host_uuid, item.l2_network_uuid, item.generation)
@@ -194,6 +196,7 @@ class AgentListener:
             return
         asked = await steps.of_generations(connection, host_uuid, [row.generation for row in proven])
         running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
+        await vm_operations.poke_waiting_for(connection, host_uuid)
         for row in proven:
             await realizations.observe_done(connection, host_uuid, row.l2_uuid, row.generation)
             for operation_uuid in running:

@@ -14,7 +14,15 @@ from viaduct_common.errors import ViaductError
 from viaduct_common.postgres.pool import Pool, transaction
 from viaduct_manager import announce, conductor
 from viaduct_manager.enrolment import Enrolment
-from viaduct_manager.store import hosts, l2_networks, operations, realizations, revocations, steps
+from viaduct_manager.store import (
+    account_networks,
+    hosts,
+    l2_networks,
+    operations,
+    realizations,
+    revocations,
+    steps,
+)
 
 log = structlog.get_logger()
 
@@ -136,4 +144,6 @@ class Caretaker:
         if self._round % FORGET_EVERY_ROUNDS == 0:
             async with transaction(self._pool) as connection:
                 await operations.forget_old(connection)
+                for l2_uuid in await account_networks.idle(connection):
+                    await account_networks.give_up(connection, l2_uuid)
                 await l2_networks.purge(connection)

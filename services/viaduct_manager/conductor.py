@@ -16,7 +16,18 @@ from viaduct_common.postgres.pool import Connection
 from viaduct_manager import announce, answers
 from viaduct_manager.model import moves
 from viaduct_manager.model.moves import Move, next_move
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, revocations, steps
+from viaduct_manager.model.vm_moves import VM_OPERATIONS
+from viaduct_manager.store import (
+    clusters,
+    hosts,
+    l2_networks,
+    operations,
+    realizations,
+    revocations,
+    steps,
+    vm_networks,
+    vm_operations,
+)
 from viaduct_manager.store.operations import Operation
 from viaduct_manager.store.realizations import Ordered
 from viaduct_manager.store.steps import NewStep
@@ -28,6 +39,9 @@ ROLLBACK_SECONDS = 30.0
 async def advance(connection: Connection, operation_uuid: UUID) -> None:
     """Do whatever is to be done now, until the operation has to wait for a host or has ended."""
     while (operation := await operations.lock(connection, operation_uuid)) is not None:
+        if operation.type in VM_OPERATIONS:
+            await vm_operations.poke(connection, operation_uuid)  # `VmWorker` sees to it
+            return
         match next_move(operation.standing):
             case Move.WAIT:
                 return
@@ -105,6 +119,8 @@ async def _release(connection: Connection, operation: Operation, phase: str) -> 
     await clusters.lock(connection, cluster_uuid)
     ordered = await realizations.undesire_on_cluster(connection, l2_uuid, cluster_uuid, forced=operation.forced)
     await _order(connection, operation, phase, ordered)
+    # What accounts have of it is there only if it is detached by force: nobody waits for that.
+    await announce.orders(connection, await vm_networks.leave_cluster(connection, l2_uuid, cluster_uuid))
 
 
 async def _order(connection: Connection, operation: Operation, phase: str, ordered: Sequence[Ordered]) -> None:
@@ -159,7 +175,7 @@ async def _succeed(connection: Connection, operation: Operation) -> None:
     await operations.finish(connection, operation.uuid, "succeeded", None)
     if value is None and operation.type != moves.DELETE_HOST:
         value = await operations.get(connection, operation.uuid)
-    await _tell(connection, operation, ok_reply(value))
+    await tell(connection, operation, ok_reply(value))
 
 
 async def _fail(connection: Connection, operation: Operation) -> None:
@@ -180,10 +196,11 @@ async def _fail(connection: Connection, operation: Operation) -> None:
         await l2_networks.remove_attachment(connection, l2_uuid, cluster_uuid)
     await operations.finish(connection, operation.uuid, "failed", error)
     inventory = await operations.get(connection, operation.uuid)
-    await _tell(connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json())
+    await tell(connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json())
 
 
-async def _tell(connection: Connection, operation: Operation, answer: bytes) -> None:
+async def tell(connection: Connection, operation: Operation, answer: bytes) -> None:
+    """The operation has ended: keep the answer, give it to all who wait, and tell the world."""
     # The order matters: a repeated request either finds the answer, or was noted as a waiter before this.
     await operations.store_answer(connection, operation.uuid, answer)
     await announce.answer(connection, await operations.take_waiters(connection, operation.uuid), answer)

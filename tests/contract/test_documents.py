@@ -260,7 +260,7 @@ for wrong in ({}, {"number": 0}, {"number": 7, "vlan": 1}):
     raise SystemExit(f"{wrong} was taken")
 network = L2NetworkInventory.model_validate({
     "uuid": uuid4(), "name": "isolated", "zone_uuid": uuid4(), "physical_interface": "eth1", "type": NAME,
-    "mtu": kind.default_mtu, "bridge_name": kind.bridge_name("eth1", own),
+    "mtu": kind.default_mtu(own), "bridge_name": kind.bridge_name("eth1", own),
     "device_names": kind.device_names("eth1", own), "created_at": datetime.now(UTC), "updated_at": datetime.now(UTC),
     **own,
 })

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from viaduct_common.bus import RequestContext
-from viaduct_common.errors import Conflict, InvalidRequest, NotFound
+from viaduct_common.errors import Conflict, InUse, InvalidRequest, NotFound
 from viaduct_common.messages.l2 import AttachL2, CheckL2, DetachL2, L2NetworkInventory, L2Plan, PlanL2
 from viaduct_common.postgres.idempotency import Pending
 from viaduct_common.postgres.pool import Connection
@@ -12,7 +12,7 @@ from viaduct_manager import answers, conductor
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, steps
+from viaduct_manager.store import clusters, hosts, l2_networks, nics, operations, steps
 from viaduct_manager.store.operations import Operation
 
 
@@ -29,7 +29,10 @@ class AttachmentHandlers:
             connection, context, request, moves.ATTACH, moves.PREFLIGHT, on_failure=request.on_failure
         )
         await l2_networks.attach(connection, network, cluster.uuid, self._l2.conflict_key(network), operation.uuid)
-        await self._ask_reachable(connection, operation, network, cluster.uuid, "realize")
+        if self._l2.at_vm_time(network):
+            await steps.begin_phase(connection, operation.uuid, moves.PREFLIGHT, [])  # no host is touched
+        else:
+            await self._ask_reachable(connection, operation, network, cluster.uuid, "realize")
         await conductor.advance(connection, operation.uuid)
         return await self._outcome(connection, operation.uuid, context, wait=request.wait)
 
@@ -50,9 +53,11 @@ class AttachmentHandlers:
                 operationUuid=str(attachment.operation_uuid),
                 state=attachment.state,
             )
+        if not request.force:
+            await self._refuse_under_nics(connection, network, cluster.uuid)
         operation = await self._begin(connection, context, request, moves.DETACH, moves.PREFLIGHT, forced=request.force)
         await l2_networks.set_attachment(connection, network.uuid, cluster.uuid, "detaching", operation.uuid)
-        if request.force:
+        if request.force or self._l2.at_vm_time(network):
             await steps.begin_phase(connection, operation.uuid, moves.PREFLIGHT, [])
         else:
             await self._ask_reachable(connection, operation, network, cluster.uuid, "release")
@@ -107,6 +112,16 @@ class AttachmentHandlers:
             host_states=states,
         )
         return await self._inquiry_outcome(connection, operation, context)
+
+    async def _refuse_under_nics(self, connection: Connection, network: L2NetworkInventory, cluster_uuid: UUID) -> None:
+        users = await nics.on_cluster(connection, network.uuid, cluster_uuid)
+        if users:
+            raise InUse(
+                f"VMs on this cluster have NICs on L2 network {network.name}",
+                l2NetworkUuid=str(network.uuid),
+                clusterUuid=str(cluster_uuid),
+                nicUuids=[str(uuid) for uuid in users],
+            )
 
     # ---- parts ---------------------------------------------------------------------------------------------------
 

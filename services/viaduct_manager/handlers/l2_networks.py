@@ -40,7 +40,7 @@ class L2Handlers:
                 "zone_uuid": request.zone_uuid,
                 "physical_interface": request.physical_interface,
                 "type": request.type,
-                "mtu": request.mtu or l2_type.default_mtu,
+                "mtu": request.mtu or l2_type.default_mtu(own_fields),
                 "bridge_name": l2_type.bridge_name(request.physical_interface, own_fields),
                 "device_names": l2_type.device_names(request.physical_interface, own_fields),
                 "created_at": now,
@@ -48,7 +48,7 @@ class L2Handlers:
                 **own_fields,
             }
         )
-        created = await l2_networks.create(connection, network)
+        created = await l2_networks.create(connection, network, at_vm_time=l2_type.at_vm_time(own_fields))
         await announce.event(connection, "l2.created", created)
         return created
 
@@ -97,6 +97,9 @@ class L2Handlers:
 
     def conflict_key(self, network: L2NetworkInventory) -> str:
         return self._types.get(network.type).conflict_key(network.physical_interface, network.own_fields())
+
+    def at_vm_time(self, network: L2NetworkInventory) -> bool:
+        return self._types.get(network.type).at_vm_time(network.own_fields())
 
     def unfit(self, network: L2NetworkInventory, cluster: ClusterInventory) -> ViaductError | None:
         """Why this network can never be attached to this cluster; None if it can."""

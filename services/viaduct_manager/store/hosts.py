@@ -21,6 +21,7 @@ _INSERT = """
 _GET = "SELECT * FROM host WHERE uuid = $1"
 _LOCK = "SELECT * FROM host WHERE uuid = $1 FOR UPDATE"
 _REVISION = "SELECT revision FROM host WHERE uuid = $1"
+_DELETING = "SELECT deleting FROM host WHERE uuid = $1"
 _CLUSTER = "SELECT cluster_uuid FROM host WHERE uuid = $1"
 _UPDATE = """
     UPDATE host SET name = coalesce($2, name), description = coalesce($3, description), labels = coalesce($4, labels),
@@ -113,6 +114,10 @@ async def get(connection: Connection, uuid: UUID) -> HostInventory:
 async def find_locked(connection: Connection, uuid: UUID) -> HostInventory | None:
     row = await connection.fetchrow(_LOCK, uuid)
     return None if row is None else _inventory(row)
+
+
+async def is_deleting(connection: Connection, uuid: UUID) -> bool:
+    return bool(await connection.fetchval(_DELETING, uuid))
 
 
 async def find_cluster(connection: Connection, uuid: UUID) -> UUID | None:

@@ -1,6 +1,6 @@
 """L2 networks and their attachments in Postgres."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -17,13 +17,14 @@ KIND = "L2 network"
 
 _INSERT = """
     INSERT INTO l2_network (uuid, zone_uuid, name, description, type, physical_interface, mtu, own_fields,
-                            bridge_name, device_names)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                            bridge_name, device_names, at_vm_time, parent_uuid, account_uuid, vni)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 _SELECT = """
     SELECT l2_network.*, ARRAY(
         SELECT cluster_uuid FROM attachment
-        WHERE l2_uuid = l2_network.uuid AND state IN ('attached', 'degraded', 'detaching')
+        WHERE l2_uuid = coalesce(l2_network.parent_uuid, l2_network.uuid)
+          AND state IN ('attached', 'degraded', 'detaching')
         ORDER BY attachment.created_at, cluster_uuid
     ) AS attached_cluster_uuids
     FROM l2_network
@@ -42,10 +43,15 @@ _USERS = """
     SELECT (SELECT array_agg(cluster_uuid) FROM attachment WHERE l2_uuid = $1) AS clusters,
            (SELECT array_agg(uuid) FROM l3_network WHERE l2_uuid = $1) AS l3_networks
 """
-_NOT_ON_THE_WIRE = {"own_fields", "deleted", "sort_", "key_"}  # the inventory takes any other as the type's own
+# The inventory takes any other as the type's own.
+_NOT_ON_THE_WIRE = {"own_fields", "deleted", "at_vm_time", "parent_uuid", "account_uuid", "vni", "sort_", "key_"}
 _MARK_DELETED = "UPDATE l2_network SET deleted = true WHERE uuid = $1"
 _PURGE = """
-    DELETE FROM l2_network WHERE deleted AND NOT EXISTS (SELECT FROM realization WHERE l2_uuid = l2_network.uuid)
+    DELETE FROM l2_network
+    WHERE deleted AND ($1::uuid IS NULL OR uuid = $1)
+      AND NOT EXISTS (SELECT FROM realization WHERE l2_uuid = l2_network.uuid)
+      AND NOT EXISTS (SELECT FROM nic WHERE l2_uuid = l2_network.uuid)
+      AND NOT EXISTS (SELECT FROM l2_network AS of_account WHERE of_account.parent_uuid = l2_network.uuid)
 """
 _LISTING = Listing(
     select=_SELECT + "WHERE NOT deleted",
@@ -64,7 +70,9 @@ _LISTING = Listing(
     },
     key=Column("uuid", "uuid"),
     default_sort="createdAt",
+    where="page.parent_uuid IS NULL",
 )
+_LISTING_BY_UUID = replace(_LISTING, where="true")
 
 _ATTACH = """
     INSERT INTO attachment (l2_uuid, cluster_uuid, conflict_key, state, operation_uuid)
@@ -112,7 +120,19 @@ class Attachment:
     operation_uuid: UUID | None
 
 
-async def create(connection: Connection, network: L2NetworkInventory) -> L2NetworkInventory:
+@dataclass(frozen=True)
+class OfAccount:
+    """What an account has of a network with a VNI range."""
+
+    parent_uuid: UUID
+    account_uuid: UUID
+    vni: int
+
+
+async def create(
+    connection: Connection, network: L2NetworkInventory, *, at_vm_time: bool = False, of: OfAccount | None = None
+) -> L2NetworkInventory:
+    """`at_vm_time`: it is realised only where VMs have NICs on it; `of`: what an account has of another one."""
     with creating(KIND, network.uuid):
         await connection.execute(
             _INSERT,
@@ -126,6 +146,10 @@ async def create(connection: Connection, network: L2NetworkInventory) -> L2Netwo
             network.own_fields(),
             network.bridge_name,
             network.device_names,
+            at_vm_time,
+            None if of is None else of.parent_uuid,
+            None if of is None else of.account_uuid,
+            None if of is None else of.vni,
         )
     return await get(connection, network.uuid)
 
@@ -156,7 +180,8 @@ async def hold(connection: Connection, uuid: UUID) -> L2NetworkInventory:
 
 
 async def query(connection: Connection, request: QueryL2) -> Page[L2NetworkInventory]:
-    page = await list_page(connection, _LISTING, request, request.filters)
+    listing = _LISTING if request.filters.uuid is None else _LISTING_BY_UUID
+    page = await list_page(connection, listing, request, request.filters)
     return Page(items=[_inventory(row) for row in page.rows], after=page.after)
 
 
@@ -187,9 +212,9 @@ async def delete(connection: Connection, uuid: UUID) -> L2NetworkInventory | Non
     return network
 
 
-async def purge(connection: Connection) -> None:
-    """Forget deleted networks that no host holds any more."""
-    await connection.execute(_PURGE)
+async def purge(connection: Connection, uuid: UUID | None = None) -> None:
+    """Forget deleted networks, or one of them, that no host holds any more."""
+    await connection.execute(_PURGE, uuid)
 
 
 # ---- attachments -------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ _DESIRE_ON_CLUSTER = """
     SELECT $1, host.uuid, 'present', nextval('generation'),
            CASE WHEN host.state = 'connected' AND NOT host.maintenance THEN 'realizing' ELSE 'pending' END
     FROM host WHERE host.cluster_uuid = $2 AND NOT host.deleting
+      AND NOT EXISTS (SELECT FROM l2_network WHERE uuid = $1 AND at_vm_time)
     ON CONFLICT (host_uuid, l2_uuid) DO UPDATE
         SET desired = 'present', generation = excluded.generation, state = excluded.state, error = NULL,
             attempts = 0, retry_at = NULL, forced = false, since = now()
@@ -29,8 +30,9 @@ _DESIRE_ON_CLUSTER = """
 _DESIRE_ON_HOST = """
     INSERT INTO realization (l2_uuid, host_uuid, desired, generation, state)
     SELECT attachment.l2_uuid, host.uuid, 'present', nextval('generation'), 'pending'
-    FROM host JOIN attachment USING (cluster_uuid)
+    FROM host JOIN attachment USING (cluster_uuid) JOIN l2_network ON l2_network.uuid = attachment.l2_uuid
     WHERE host.uuid = $1 AND NOT host.deleting AND attachment.state IN ('attaching', 'attached', 'degraded')
+      AND NOT l2_network.at_vm_time
     ON CONFLICT DO NOTHING
 """
 _UNDESIRE_ON_CLUSTER = """
@@ -153,10 +155,14 @@ async def undesire_on_host(connection: Connection, host_uuid: UUID) -> None:
     await connection.execute(_UNDESIRE_ON_HOST, host_uuid)
 
 
-async def observe_done(connection: Connection, host_uuid: UUID, l2_uuid: UUID, generation: int) -> None:
-    """The host did what this generation asked. An older generation's news changes nothing."""
+async def observe_done(connection: Connection, host_uuid: UUID, l2_uuid: UUID, generation: int) -> bool:
+    """The host did what this generation asked. An older generation's news changes nothing.
+
+    True if the host has the network no more.
+    """
     await connection.execute(_OBSERVE_PRESENT, host_uuid, l2_uuid, generation)
-    await connection.execute(_OBSERVE_ABSENT, host_uuid, l2_uuid, generation)
+    status: str = await connection.execute(_OBSERVE_ABSENT, host_uuid, l2_uuid, generation)
+    return status != "DELETE 0"
 
 
 async def find_absent(connection: Connection, host_uuid: UUID, l2_uuid: UUID) -> int | None:

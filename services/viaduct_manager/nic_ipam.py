@@ -19,7 +19,7 @@ from viaduct_manager.store.nic_addresses import Claimed
 V = TypeVar("V")
 
 # Two of these are shorter than a session may be idle in a transaction, and no longer than a lock is waited for.
-IPAM_SECONDS = 5.0
+IPAM_SECONDS = 2.5
 
 
 class NicIpam:

@@ -3,22 +3,25 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from integration.manager.conftest import Fleet, eventually
+from integration.manager.eventually import eventually
 from integration.manager.scripted_agent import ScriptedAgent
 
 from viaduct_common.client import ViaductClient
 from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.messages.vm import NicInventory
 
+if TYPE_CHECKING:
+    from integration.manager.conftest import Fleet
+
 
 @dataclass
 class Vms:
     """A cluster of agents, its networks, and who asks for VMs on them."""
 
-    fleet: Fleet
+    fleet: "Fleet"
     account: UUID = field(default_factory=uuid4)
     _subnet: int = 0
 

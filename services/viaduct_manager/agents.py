@@ -17,10 +17,10 @@ from viaduct_common.messages.agent import Completion, HostDrift, HostHeartbeat, 
 from viaduct_common.messages.host import HostInventory
 from viaduct_common.postgres.pool import Connection, Pool, transaction
 from viaduct_common.telemetry import DEAD_LETTERS
-from viaduct_manager import announce, conductor
+from viaduct_manager import announce, conductor, peers
 from viaduct_manager.model.retries import retry_after_seconds
-from viaduct_manager.model.sync import Wanted, needs_sync, settled
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, steps, vm_operations
+from viaduct_manager.model.sync import Wanted, expected_digest, needs_sync, settled
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, steps
 
 log = structlog.get_logger()
 
@@ -82,11 +82,11 @@ class AgentListener:
 
     async def _completion(self, connection: Connection, host_uuid: UUID, completion: Completion) -> None:
         items = [*completion.items, *await self._as_items(connection, host_uuid, completion.released)]
+        items.sort(key=lambda item: item.l2_network_uuid)  # the order in which all lock a host's realizations
         asked = set(await steps.of_command(connection, host_uuid, completion.command_id))
         asked |= set(await steps.of_generations(connection, host_uuid, [item.generation for item in items]))
         running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
         if completion.command != "l2.check":
-            await vm_operations.poke_waiting_for(connection, host_uuid)
             for item in items:
                 await self._observe(connection, host_uuid, item)
         for operation_uuid in running:
@@ -153,12 +153,14 @@ class AgentListener:
 
     async def _hello(self, connection: Connection, host_uuid: UUID, hello: HostHello) -> None:
         host = await self._enter(connection, host_uuid)
-        await hosts.record_hello(connection, host_uuid, hello)
+        moved = await hosts.record_hello(connection, host_uuid, hello)
         await announce.event(connection, "host.connected", host)
         log.info("host_connected", session_id=str(hello.session_id), version=hello.version, holds=len(hello.holds))
+        if moved:
+            await peers.mark_host(connection, host_uuid)
         if host.maintenance:
             return
-        await realizations.desire_on_host(connection, host_uuid)
+        await self._desire(connection, host_uuid)
         held = [(one.l2_network_uuid, one.generation) for one in hello.holds]
         await realizations.outrun(connection, host_uuid, held)
         rows = await realizations.of_host(connection, host_uuid)
@@ -178,12 +180,19 @@ class AgentListener:
                 host = await self._enter(connection, host_uuid)
                 await hosts.mark_connected(connection, host_uuid)
                 await announce.event(connection, "host.connected", host)
-                await realizations.desire_on_host(connection, host_uuid)
+                await self._desire(connection, host_uuid)
                 await announce.sync(connection, host_uuid)
             return
         rows = await realizations.of_host(connection, host_uuid)
-        if needs_sync(
-            rows, beat.digest, settle_seconds=self._settle_seconds, since_sync_seconds=found.since_sync_seconds
+        differs = beat.digest != expected_digest(rows)
+        if differs or found.differing > 0:
+            await hosts.note_digest(connection, host_uuid, differs=differs)
+        if differs and needs_sync(
+            rows,
+            beat.digest,
+            settle_seconds=self._settle_seconds,
+            since_sync_seconds=found.since_sync_seconds,
+            beats=found.differing,
         ):
             log.info("host_differs", holds=beat.held, wanted=len(rows))
             await announce.sync(connection, host_uuid)
@@ -196,7 +205,6 @@ class AgentListener:
             return
         asked = await steps.of_generations(connection, host_uuid, [row.generation for row in proven])
         running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
-        await vm_operations.poke_waiting_for(connection, host_uuid)
         for row in proven:
             await realizations.observe_done(connection, host_uuid, row.l2_uuid, row.generation)
             for operation_uuid in running:
@@ -220,6 +228,10 @@ class AgentListener:
                 error=drift.error,
             )
             await self._observe(connection, host_uuid, failed)
+
+    async def _desire(self, connection: Connection, host_uuid: UUID) -> None:
+        """Want what the host's cluster has; hosts that have it, too, learn of their new peer."""
+        await peers.mark_stale(connection, await realizations.desire_on_host(connection, host_uuid), at_once=True)
 
     async def _enter(self, connection: Connection, host_uuid: UUID) -> HostInventory:
         """Lock the host, after its cluster: what the cluster's hosts must have cannot change meanwhile.

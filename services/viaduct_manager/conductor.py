@@ -13,21 +13,12 @@ from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.messages.operation import OperationFinished
 from viaduct_common.postgres.idempotency import ok_reply
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager import announce, answers
+from viaduct_manager import announce, answers, peers
 from viaduct_manager.model import moves
 from viaduct_manager.model.moves import Move, next_move
+from viaduct_manager.model.tunnels import Cidr
 from viaduct_manager.model.vm_moves import VM_OPERATIONS
-from viaduct_manager.store import (
-    clusters,
-    hosts,
-    l2_networks,
-    operations,
-    realizations,
-    revocations,
-    steps,
-    vm_networks,
-    vm_operations,
-)
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, revocations, steps
 from viaduct_manager.store.operations import Operation
 from viaduct_manager.store.realizations import Ordered
 from viaduct_manager.store.steps import NewStep
@@ -40,8 +31,7 @@ async def advance(connection: Connection, operation_uuid: UUID) -> None:
     """Do whatever is to be done now, until the operation has to wait for a host or has ended."""
     while (operation := await operations.lock(connection, operation_uuid)) is not None:
         if operation.type in VM_OPERATIONS:
-            await vm_operations.poke(connection, operation_uuid)  # `VmWorker` sees to it
-            return
+            return  # `VmWorker` sees to it
         match next_move(operation.standing):
             case Move.WAIT:
                 return
@@ -65,8 +55,15 @@ async def inquire(
     phase: str,
     action: str,
     host_states: dict[UUID, str],
+    joining: UUID | None = None,
+    cidr: Cidr | None = None,
 ) -> None:
-    """Begin a phase of questions: ask every host that is connected; note the others as skipped."""
+    """Begin a phase of questions: ask every host that is connected; note the others as skipped.
+
+    Args:
+        joining: the cluster that the network would be attached to.
+        cidr: of that attach.
+    """
     asked = [host_uuid for host_uuid, state in host_states.items() if state == "connected"]
     ids = await announce.inquiries(
         connection,
@@ -76,6 +73,8 @@ async def inquire(
         lifetime_seconds=operation.seconds_left,
         operation_uuid=operation.uuid,
         forced=operation.forced,
+        joining=joining,
+        cidr=cidr,
     )
     begun = [
         NewStep(host_uuid, "pending" if host_uuid in ids else "skipped", ids.get(host_uuid))
@@ -119,8 +118,7 @@ async def _release(connection: Connection, operation: Operation, phase: str) -> 
     await clusters.lock(connection, cluster_uuid)
     ordered = await realizations.undesire_on_cluster(connection, l2_uuid, cluster_uuid, forced=operation.forced)
     await _order(connection, operation, phase, ordered)
-    # What accounts have of it is there only if it is detached by force: nobody waits for that.
-    await announce.orders(connection, await vm_networks.leave_cluster(connection, l2_uuid, cluster_uuid))
+    await _release_of_accounts(connection, operation)
 
 
 async def _order(connection: Connection, operation: Operation, phase: str, ordered: Sequence[Ordered]) -> None:
@@ -137,6 +135,18 @@ async def _order(connection: Connection, operation: Operation, phase: str, order
         for order in ordered
     ]
     await steps.begin_phase(connection, operation.uuid, phase, begun)
+    if operation.l2_uuid is not None:
+        await peers.mark_stale(connection, [operation.l2_uuid], at_once=True)
+
+
+async def _release_of_accounts(connection: Connection, operation: Operation) -> None:
+    """What accounts still have there of a network with a VNI range goes with it: only a forced detach comes here with
+    any. Nobody waits for it, convergence does it."""
+    l2_uuid, cluster_uuid = _subject(operation)
+    for child_uuid in await l2_networks.of_accounts(connection, l2_uuid, cluster_uuid):
+        ordered = await realizations.undesire_on_cluster(connection, child_uuid, cluster_uuid, forced=operation.forced)
+        await announce.orders(connection, ordered)
+        await peers.mark_stale(connection, [child_uuid], at_once=True)
 
 
 async def _roll_back(connection: Connection, operation: Operation) -> None:
@@ -194,6 +204,7 @@ async def _fail(connection: Connection, operation: Operation) -> None:
             orphans = await realizations.undesire_on_cluster(connection, l2_uuid, cluster_uuid)
             await announce.orders(connection, orphans)
         await l2_networks.remove_attachment(connection, l2_uuid, cluster_uuid)
+    await peers.mark_stale(connection, [l2_uuid], at_once=True)
     await operations.finish(connection, operation.uuid, "failed", error)
     inventory = await operations.get(connection, operation.uuid)
     await tell(connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json())

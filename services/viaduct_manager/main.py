@@ -22,6 +22,7 @@ from viaduct_manager.agents import AgentListener
 from viaduct_manager.caretaker import Caretaker
 from viaduct_manager.enrolment import Enrolment
 from viaduct_manager.handlers.attachments import AttachmentHandlers
+from viaduct_manager.handlers.clusters import ClusterHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
@@ -31,6 +32,7 @@ from viaduct_manager.handlers.vm_networks import VmNetworkHandlers
 from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.nic_inventories import NicInventories
 from viaduct_manager.nic_ipam import NicIpam
+from viaduct_manager.peers import PeerRefresher
 from viaduct_manager.settings import ManagerSettings
 from viaduct_manager.vm_conductor import VmConductor
 from viaduct_manager.vm_hooks.registry import VmHooks
@@ -62,15 +64,22 @@ async def run(settings: ManagerSettings) -> None:
     ):
         await migrate(pool, *migration_folders())
         relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment))
-        l2 = L2Handlers(l2_types)
+        refresher = PeerRefresher(pool, committed=relay.wake)
         vm_conductor, inventories = VmConductor(l2_types, hooks), NicInventories(l2_types)
-        worker = VmWorker(pool, vm_conductor, NicIpam(bus), relay.wake)
+
+        def told() -> None:
+            relay.wake()
+            refresher.wake()
+
+        worker = VmWorker(pool, vm_conductor, NicIpam(bus), committed=told)
 
         def committed() -> None:
-            relay.wake()
+            told()
             worker.wake()
 
+        l2 = L2Handlers(l2_types)
         handlers = handlers_by_type(
+            cluster=ClusterHandlers(l2_types),
             host=HostHandlers(enrolment),
             l2=l2,
             attachment=AttachmentHandlers(l2),
@@ -90,7 +99,7 @@ async def run(settings: ManagerSettings) -> None:
         bus.on_connect(caretaker.broker_connected)
         with HealthServer(settings.metrics_listen, ready=lambda: bus.connected):
             async with asyncio.TaskGroup() as tasks:
-                running = (relay.run(), worker.run(), caretaker.run(), purge_answers(pool))
+                running = (relay.run(), worker.run(), refresher.run(), caretaker.run(), purge_answers(pool))
                 duties = [tasks.create_task(duty) for duty in running]
                 async with (
                     bus.consume(topology.AGENTS_QUEUE, listener.handle, prefetch=64),

@@ -33,7 +33,6 @@ class VmConductor:
     async def advance(self, connection: Connection, operation_uuid: UUID) -> None:
         """Do whatever is to be done now, until the operation has to wait or has ended."""
         while (operation := await operations.lock(connection, operation_uuid)) is not None:
-            await vm_operations.seen(connection, operation_uuid)
             touched = await nics.of_operation(connection, operation_uuid)
             error = await self._trouble(connection, operation, touched)
             to_realize = await self._to_realize(connection, operation, touched)
@@ -58,7 +57,6 @@ class VmConductor:
                     await self._succeed(connection, operation, touched)
                 case VmMove.FAIL:
                     await self._fail(connection, operation, operation.error or _overdue(operation.phase))
-        await vm_operations.seen(connection, operation_uuid)
 
     async def move(self, connection: Connection, uuids: list[UUID]) -> list[NicInventory]:
         """The destination is theirs from here on; the source gives up what it had for their sake."""
@@ -141,7 +139,6 @@ class VmConductor:
             await nics.end_operation(connection, operation.uuid)
             if operation.action == "begin":
                 answer = self._inventories.of_all(await nics.get(connection, uuids, at_destination=True))
-                await peers.mark_stale(connection, _l2_uuids(touched))
             else:
                 answer = await self.move(connection, uuids)
         else:

@@ -22,7 +22,7 @@ async def leave(connection: Connection, l2s_by_host: dict[UUID, set[UUID]]) -> N
         await hosts.find_locked(connection, host_uuid)
         ordered = await vm_networks.leave(connection, host_uuid, sorted(l2s_by_host[host_uuid]))
         await announce.orders(connection, ordered)
-    await peers.mark_stale(connection, set().union(*l2s_by_host.values()))
+    await peers.mark_stale(connection, set().union(*l2s_by_host.values()), at_once=True)
 
 
 def places(nics: Iterable[Nic]) -> dict[UUID, set[UUID]]:

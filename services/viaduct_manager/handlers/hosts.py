@@ -16,7 +16,7 @@ from viaduct_common.messages.host import (
 )
 from viaduct_common.postgres.idempotency import Pending
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager import announce, conductor
+from viaduct_manager import announce, conductor, peers
 from viaduct_manager.enrolment import Enrolment, EnrolmentFailed
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
@@ -47,6 +47,8 @@ class HostHandlers:
 
     async def update(self, request: UpdateHost, connection: Connection, context: RequestContext) -> HostInventory:
         host = await hosts.update(connection, request)
+        if request.tunnel_ip is not None:
+            await peers.mark_host(connection, host.uuid)
         await announce.event(connection, "host.updated", host)
         return host
 
@@ -59,7 +61,8 @@ class HostHandlers:
         if request.maintenance:
             await conductor.skip_host(connection, host.uuid, "the host was put into maintenance")
         elif host.state == "connected":
-            await realizations.desire_on_host(connection, host.uuid)
+            new = await realizations.desire_on_host(connection, host.uuid)
+            await peers.mark_stale(connection, new, at_once=True)
             await announce.sync(connection, host.uuid)
         await announce.event(connection, "host.updated", host)
         return host
@@ -77,6 +80,7 @@ class HostHandlers:
             )
         await hosts.mark_deleting(connection, host.uuid)
         await realizations.undesire_on_host(connection, host.uuid)
+        await peers.mark_host(connection, host.uuid)
         operation = await operations.create(
             connection,
             fresh_uuid(None, context, "operation"),

@@ -7,6 +7,7 @@ from viaduct_common.messages.ipam import DeleteScope, RegisterScope, Strategy
 from viaduct_common.messages.l3 import CreateL3, DeleteL3, GetL3, L3NetworkInventory, QueryL3, UpdateL3
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager import announce
+from viaduct_manager.handlers.l2_networks import refuse_of_account
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.store import l2_networks, l3_networks, nics
 
@@ -22,6 +23,7 @@ class L3Handlers:
 
     async def create(self, request: CreateL3, connection: Connection, context: RequestContext) -> L3NetworkInventory:
         l2 = await l2_networks.hold(connection, request.l2_network_uuid)
+        refuse_of_account(l2, "l2NetworkUuid")
         uuid = fresh_uuid(request.uuid, context, "l3")
         network = await l3_networks.create(connection, uuid, l2.zone_uuid, request)
         await self._register(network, request.strategy)

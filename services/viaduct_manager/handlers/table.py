@@ -8,8 +8,9 @@ from viaduct_common.messages.operation import GetOperation, OperationInventory, 
 from viaduct_common.messages.realization import QueryRealizations, RealizationInventory
 from viaduct_common.postgres.idempotency import Handler
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager.handlers import clusters, owners, zones
+from viaduct_manager.handlers import owners, zones
 from viaduct_manager.handlers.attachments import AttachmentHandlers
+from viaduct_manager.handlers.clusters import ClusterHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
@@ -20,6 +21,7 @@ from viaduct_manager.store import operations, realizations
 
 def handlers_by_type(
     *,
+    cluster: ClusterHandlers,
     host: HostHandlers,
     l2: L2Handlers,
     attachment: AttachmentHandlers,
@@ -33,11 +35,11 @@ def handlers_by_type(
         "zone.query": zones.query,
         "zone.update": zones.update,
         "zone.delete": zones.delete,
-        "cluster.create": clusters.create,
-        "cluster.get": clusters.get,
-        "cluster.query": clusters.query,
-        "cluster.update": clusters.update,
-        "cluster.delete": clusters.delete,
+        "cluster.create": cluster.create,
+        "cluster.get": cluster.get,
+        "cluster.query": cluster.query,
+        "cluster.update": cluster.update,
+        "cluster.delete": cluster.delete,
         "host.create": host.create,
         "host.get": host.get,
         "host.query": host.query,

@@ -136,7 +136,6 @@ class VmNetworkHandlers:
         await nics.begin_migration(connection, uuids, request.host_uuid, operation.uuid)
         l2_uuids = [nic.l2_uuid for nic in plan.nics]
         await self._realize(connection, operation, site.host, l2_uuids)
-        await peers.mark_stale(connection, l2_uuids)
         return Pending(operation.uuid)
 
     # ---- parts ---------------------------------------------------------------------------------------------------
@@ -171,6 +170,7 @@ class VmNetworkHandlers:
         ids = await announce.orders(
             connection, ordered, lifetime_seconds=operation.seconds_left, operation_uuid=operation.uuid
         )
+        await peers.mark_stale(connection, [order.l2_uuid for order in ordered], at_once=True)
         step = NewStep(host.uuid, "pending", ids.get(host.uuid))
         await steps.begin_phase(connection, operation.uuid, vm_moves.REALIZE, [step])
 

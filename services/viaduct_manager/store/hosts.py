@@ -10,6 +10,7 @@ from viaduct_common.messages.base import Page
 from viaduct_common.messages.host import CreateHost, HostInventory, QueryHosts, UpdateHost
 from viaduct_common.postgres.paging import Column, Listing, list_page
 from viaduct_common.postgres.pool import Connection
+from viaduct_manager.model.tunnels import host_addresses
 from viaduct_manager.store.rows import creating, require_updated
 
 KIND = "host"
@@ -25,8 +26,8 @@ _DELETING = "SELECT deleting FROM host WHERE uuid = $1"
 _CLUSTER = "SELECT cluster_uuid FROM host WHERE uuid = $1"
 _UPDATE = """
     UPDATE host SET name = coalesce($2, name), description = coalesce($3, description), labels = coalesce($4, labels),
-                    revision = revision + 1, updated_at = now()
-    WHERE uuid = $1 AND ($5::int IS NULL OR revision = $5) RETURNING *
+                    tunnel_ip = coalesce($5, tunnel_ip), revision = revision + 1, updated_at = now()
+    WHERE uuid = $1 AND ($6::int IS NULL OR revision = $6) RETURNING *
 """
 _SET_MAINTENANCE = """
     UPDATE host SET maintenance = $2, revision = revision + 1, updated_at = now() WHERE uuid = $1 RETURNING *
@@ -35,17 +36,20 @@ _MARK_DELETING = "UPDATE host SET deleting = true WHERE uuid = $1"
 _DELETE = "DELETE FROM host WHERE uuid = $1"
 _HELLO = """
     UPDATE host SET state = 'connected', session_id = $2, agent_version = $3, capabilities = $4, interfaces = $5,
-                    health = $6, last_seen_at = now(), beats = 1
-    WHERE uuid = $1
+                    health = $6, last_seen_at = now(), beats = 1, addresses = $7
+    FROM (SELECT uuid, addresses FROM host WHERE uuid = $1) AS former
+    WHERE host.uuid = former.uuid
+    RETURNING host.addresses IS DISTINCT FROM former.addresses
 """
 _BEAT = """
     UPDATE host SET last_seen_at = now(), beats = beats + 1, session_id = $2
     WHERE uuid = $1
-    RETURNING state, beats, cluster_uuid, deleting, maintenance,
+    RETURNING state, beats, cluster_uuid, deleting, maintenance, differing,
               extract(epoch FROM now() - synced_at)::float8 AS since_sync
 """
 _CONNECT = "UPDATE host SET state = 'connected' WHERE uuid = $1"
-_SYNCED = "UPDATE host SET synced_at = now() WHERE uuid = $1"
+_SYNCED = "UPDATE host SET synced_at = now(), differing = 0 WHERE uuid = $1"
+_DIFFERING = "UPDATE host SET differing = CASE WHEN $2 THEN differing + 1 ELSE 0 END WHERE uuid = $1"
 _LOSE_SILENT = """
     UPDATE host SET state = 'disconnected', beats = 0
     WHERE state = 'connected' AND last_seen_at < now() - make_interval(secs => $1)
@@ -77,7 +81,8 @@ _LISTING = Listing(
 
 @dataclass(frozen=True)
 class Beat:
-    """What a heartbeat found; `beats` counts those in a row since the host was lost."""
+    """What a heartbeat found; `beats` counts those in a row since the host was lost, `differing` those before this one
+    whose digest was another than expected."""
 
     state: str
     beats: int
@@ -85,6 +90,7 @@ class Beat:
     deleting: bool
     maintenance: bool
     since_sync_seconds: float | None
+    differing: int
 
 
 async def create(connection: Connection, uuid: UUID, request: CreateHost) -> HostInventory:
@@ -132,7 +138,13 @@ async def query(connection: Connection, request: QueryHosts) -> Page[HostInvento
 
 async def update(connection: Connection, request: UpdateHost) -> HostInventory:
     row = await connection.fetchrow(
-        _UPDATE, request.uuid, request.name, request.description, request.labels, request.revision
+        _UPDATE,
+        request.uuid,
+        request.name,
+        request.description,
+        request.labels,
+        request.tunnel_ip,
+        request.revision,
     )
     return _inventory(
         await require_updated(connection, row, KIND, request.uuid, exists_sql=_REVISION, revision=request.revision)
@@ -156,8 +168,9 @@ async def delete(connection: Connection, uuid: UUID) -> None:
     await connection.execute(_DELETE, uuid)
 
 
-async def record_hello(connection: Connection, uuid: UUID, hello: HostHello) -> None:
-    await connection.execute(
+async def record_hello(connection: Connection, uuid: UUID, hello: HostHello) -> bool:
+    """True if the host has other addresses than before."""
+    changed: bool = await connection.fetchval(
         _HELLO,
         uuid,
         hello.session_id,
@@ -165,14 +178,29 @@ async def record_hello(connection: Connection, uuid: UUID, hello: HostHello) -> 
         hello.capabilities,
         [fact.model_dump(mode="json") for fact in hello.interfaces],
         [fact.model_dump(mode="json") for fact in hello.health],
+        host_addresses(hello.interfaces),
     )
+    return changed
 
 
 async def record_beat(connection: Connection, uuid: UUID, session_id: UUID) -> Beat | None:
     row = await connection.fetchrow(_BEAT, uuid, session_id)
     if row is None:
         return None
-    return Beat(row["state"], row["beats"], row["cluster_uuid"], row["deleting"], row["maintenance"], row["since_sync"])
+    return Beat(
+        row["state"],
+        row["beats"],
+        row["cluster_uuid"],
+        row["deleting"],
+        row["maintenance"],
+        row["since_sync"],
+        row["differing"],
+    )
+
+
+async def note_digest(connection: Connection, uuid: UUID, *, differs: bool) -> None:
+    """Count heartbeats in a row that differ."""
+    await connection.execute(_DIFFERING, uuid, differs)
 
 
 async def mark_connected(connection: Connection, uuid: UUID) -> None:

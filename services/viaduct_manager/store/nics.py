@@ -60,8 +60,8 @@ _LISTING = Listing(
 )
 _ADD = """
     INSERT INTO nic (uuid, vm_uuid, host_uuid, account_uuid, l3_uuid, l2_uuid, device_index, device_name, mac, state,
-                     operation_uuid, required_ips)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::macaddr, 'preparing', $10, $11)
+                     operation_uuid, required_ips, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::macaddr, 'preparing', $10, $11, clock_timestamp())
     ON CONFLICT (l2_uuid, mac) WHERE state <> 'releasing' DO NOTHING
     RETURNING mac::text
 """
@@ -70,13 +70,6 @@ _BEGIN_MIGRATION = "UPDATE nic SET migrating_to_host_uuid = $2, operation_uuid =
 _END_OPERATION = "UPDATE nic SET operation_uuid = NULL WHERE operation_uuid = $1"
 _MOVE = "UPDATE nic SET host_uuid = migrating_to_host_uuid, migrating_to_host_uuid = NULL WHERE uuid = ANY($1::uuid[])"
 _STAY = "UPDATE nic SET migrating_to_host_uuid = NULL WHERE uuid = ANY($1::uuid[])"
-_ON_CLUSTER = """
-    SELECT nic.uuid FROM nic
-    WHERE nic.l2_uuid IN (SELECT uuid FROM l2_network WHERE uuid = $1 OR parent_uuid = $1)
-      AND nic.state <> 'releasing'
-      AND EXISTS (SELECT FROM host WHERE host.uuid IN (nic.host_uuid, nic.migrating_to_host_uuid) AND cluster_uuid = $2)
-    ORDER BY nic.uuid LIMIT $3
-"""
 _ON_HOST = """
     SELECT uuid, vm_uuid FROM nic WHERE host_uuid = $1 OR migrating_to_host_uuid = $1 ORDER BY uuid LIMIT $2
 """
@@ -207,11 +200,6 @@ async def move(connection: Connection, uuids: list[UUID]) -> None:
 async def stay(connection: Connection, uuids: list[UUID]) -> None:
     """They are not being moved any more."""
     await connection.execute(_STAY, uuids)
-
-
-async def on_cluster(connection: Connection, l2_uuid: UUID, cluster_uuid: UUID) -> list[UUID]:
-    """NICs on hosts of a cluster, on the network or on what accounts have of it; `NAMED` at most."""
-    return [row["uuid"] for row in await connection.fetch(_ON_CLUSTER, l2_uuid, cluster_uuid, NAMED)]
 
 
 async def on_host(connection: Connection, host_uuid: UUID) -> list[tuple[UUID, UUID]]:

@@ -20,7 +20,7 @@ _DESIRE = """
     FROM host, unnest($2::uuid[]) AS wanted(l2_uuid) WHERE host.uuid = $1 AND NOT host.deleting
     ON CONFLICT (host_uuid, l2_uuid) DO UPDATE
         SET desired = 'present', generation = excluded.generation, state = 'realizing', error = NULL, attempts = 0,
-            retry_at = NULL, forced = false, since = now()
+            retry_at = NULL, forced = false, since = now(), told = NULL
         WHERE realization.desired = 'absent' OR realization.state IN ('failed', 'pending')
     RETURNING l2_uuid, generation
 """
@@ -42,16 +42,6 @@ _LEAVE = """
           SELECT FROM nic WHERE nic.l2_uuid = realization.l2_uuid AND nic.state <> 'releasing'
             AND realization.host_uuid IN (nic.host_uuid, nic.migrating_to_host_uuid))
     RETURNING realization.l2_uuid, realization.generation,
-              host.state = 'connected' AND NOT host.maintenance AS reachable
-"""
-_LEAVE_CLUSTER = """
-    UPDATE realization
-    SET desired = 'absent', generation = nextval('generation'), state = 'releasing', error = NULL, attempts = 0,
-        retry_at = NULL, forced = true, since = now()
-    FROM host, l2_network
-    WHERE l2_network.parent_uuid = $1 AND realization.l2_uuid = l2_network.uuid AND host.uuid = realization.host_uuid
-      AND host.cluster_uuid = $2 AND realization.desired = 'present'
-    RETURNING realization.l2_uuid, realization.host_uuid, realization.generation,
               host.state = 'connected' AND NOT host.maintenance AS reachable
 """
 _PLACEMENT = """
@@ -109,15 +99,6 @@ async def leave(connection: Connection, host_uuid: UUID, l2_uuids: list[UUID]) -
     """
     rows = await connection.fetch(_LEAVE, host_uuid, l2_uuids)
     return [Ordered(row["l2_uuid"], host_uuid, "absent", row["generation"], row["reachable"]) for row in rows]
-
-
-async def leave_cluster(connection: Connection, l2_uuid: UUID, cluster_uuid: UUID) -> list[Ordered]:
-    """A network was detached by force: what accounts have of it is to be released, also from under NICs."""
-    rows = await connection.fetch(_LEAVE_CLUSTER, l2_uuid, cluster_uuid)
-    return [
-        Ordered(row["l2_uuid"], row["host_uuid"], "absent", row["generation"], row["reachable"], forced=True)
-        for row in rows
-    ]
 
 
 async def placement(connection: Connection, l3_uuids: list[UUID]) -> Placement:

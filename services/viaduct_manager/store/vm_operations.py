@@ -1,4 +1,4 @@
-"""What operations about VMs' networks have beside the others: their NICs, and when they are looked at next."""
+"""What operations about VMs' networks have beside the others: their NICs, and whether something is to be done."""
 
 from typing import Any
 from uuid import UUID
@@ -14,28 +14,22 @@ from viaduct_manager.store.operations import Operation
 _LOCK_VM = "SELECT pg_advisory_xact_lock(hashtextextended('vm ' || $1::text, 0))"
 _RUNNING = "SELECT uuid FROM operation WHERE vm_uuid = $1 AND state = 'running'"
 _SET_VM = "UPDATE operation SET vm_uuid = $2 WHERE uuid = $1"
-_INSERT = "INSERT INTO vm_operation (operation_uuid, nic_uuids, released, due_at) VALUES ($1, $2, $3, now())"
+_INSERT = "INSERT INTO vm_operation (operation_uuid, nic_uuids, released) VALUES ($1, $2, $3)"
 _GET = "SELECT nic_uuids, released FROM vm_operation WHERE operation_uuid = $1"
-_POKE = "UPDATE vm_operation SET due_at = now() WHERE operation_uuid = $1"
-_POKE_WAITING = """
-    UPDATE vm_operation SET due_at = now()
-    WHERE operation_uuid IN (
-        SELECT operation_uuid FROM vm_operation JOIN operation ON operation.uuid = operation_uuid
-        WHERE operation.state = 'running' AND operation.vm_uuid IS NOT NULL AND operation.phase = 'realize'
-          AND operation.host_uuid = $1
-        ORDER BY operation_uuid FOR UPDATE OF vm_operation)
-"""
-# Those to which something happened, and those that waited for IPAM and do no longer.
+# Asked of what there is, not of who was told: whatever changes it, nobody can forget to say so.
 _DUE = """
-    SELECT operation_uuid FROM vm_operation WHERE due_at <= now()
-    UNION
     SELECT operation.uuid FROM operation
     WHERE operation.state = 'running' AND operation.vm_uuid IS NOT NULL
-      AND operation.phase IN ('allocate', 'release', 'rollback')
-      AND NOT EXISTS (SELECT FROM nic WHERE nic.operation_uuid = operation.uuid AND nic.todo IS NOT NULL)
+      AND (operation.deadline_at <= now()
+           OR operation.phase = 'realize' AND (operation.pending = 0 OR NOT EXISTS (
+               SELECT FROM nic JOIN realization
+                   ON realization.l2_uuid = nic.l2_uuid AND realization.host_uuid = operation.host_uuid
+               WHERE nic.operation_uuid = operation.uuid AND realization.desired = 'present'
+                 AND realization.state IN ('pending', 'realizing')))
+           OR operation.phase IN ('allocate', 'release', 'rollback') AND NOT EXISTS (
+               SELECT FROM nic WHERE nic.operation_uuid = operation.uuid AND nic.todo IS NOT NULL))
     LIMIT $1
 """
-_SEEN = "UPDATE vm_operation SET due_at = NULL WHERE operation_uuid = $1"
 
 
 async def lock_vm(connection: Connection, vm_uuid: UUID) -> None:
@@ -63,7 +57,7 @@ async def create(
     action: str | None = None,
     released: list[Any] | None = None,
 ) -> Operation:
-    """A new operation, to be looked at once.
+    """A new operation, running, locked by whoever made it.
 
     Args:
         nic_uuids: the NICs of its answer, in order.
@@ -86,23 +80,9 @@ async def get(connection: Connection, uuid: UUID) -> tuple[list[UUID], list[Any]
     return row["nic_uuids"], row["released"]
 
 
-async def poke(connection: Connection, uuid: UUID) -> None:
-    """Something happened that the operation may have waited for."""
-    await connection.execute(_POKE, uuid)
-
-
-async def poke_waiting_for(connection: Connection, host_uuid: UUID) -> None:
-    """A host is about to be known to have done something: to be called before realizations are touched."""
-    await connection.execute(_POKE_WAITING, host_uuid)
-
-
 async def due(connection: Connection, limit: int) -> list[UUID]:
-    return [row["operation_uuid"] for row in await connection.fetch(_DUE, limit)]
-
-
-async def seen(connection: Connection, uuid: UUID) -> None:
-    """It is looked at now: what happens from here on makes it due again. Waits for whoever is poking it."""
-    await connection.execute(_SEEN, uuid)
+    """Running ones of which something is to be done: what they waited for is there, or will not come."""
+    return [row["uuid"] for row in await connection.fetch(_DUE, limit)]
 
 
 def _running(vm_uuid: UUID, operation_uuid: UUID | None) -> Conflict:

@@ -58,17 +58,13 @@ class AccountNetworks:
                 f"no VNI of L2 network {parent.name} is left", l2NetworkUuid=str(parent.uuid), vniRange=vnis
             )
         network = self._network(parent, account_uuid, vni)
-        await l2_networks.create(connection, network, of=OfAccount(parent.uuid, account_uuid, vni))
+        # Whether it is tunnelled is its parent's to say.
+        own = OfAccount(parent.uuid, account_uuid, vni)
+        await l2_networks.create(connection, network, tunnelled=False, at_vm_time=False, of=own)
         return network.uuid
 
     def _network(self, parent: L2NetworkInventory, account_uuid: UUID, vni: int) -> L2NetworkInventory:
-        own_fields = {
-            **parent.own_fields(),
-            "vniRange": None,
-            "vni": vni,
-            "parentUuid": str(parent.uuid),
-            "ownerAccountUuid": str(account_uuid),
-        }
+        own_fields = {**parent.own_fields(), "vniRange": None, "vni": vni}
         now = datetime.now(UTC)  # the row's own times replace it
         return L2NetworkInventory.model_validate(
             {
@@ -80,6 +76,8 @@ class AccountNetworks:
                 "mtu": parent.mtu,
                 "bridge_name": self._type.bridge_name(parent.physical_interface, own_fields),
                 "device_names": self._type.device_names(parent.physical_interface, own_fields),
+                "parent_uuid": parent.uuid,
+                "owner_account_uuid": account_uuid,
                 "created_at": now,
                 "updated_at": now,
                 **own_fields,

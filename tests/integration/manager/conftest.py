@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 from integration.manager.control_plane import Place
 from integration.manager.eventually import eventually
@@ -30,9 +31,11 @@ class Fleet:
     agents: list[ScriptedAgent] = field(default_factory=list)
     _vlan: int = 10
 
-    async def enrol(self, **script: Any) -> ScriptedAgent:
+    async def enrol(self, *, tunnel_ip: str | None = None, **script: Any) -> ScriptedAgent:
         """Another host, with an agent that has not said anything yet."""
-        host = await self.client.host.create(cluster_uuid=self.cluster_uuid, name=f"host{len(self.agents)}")
+        host = await self.client.host.create(
+            cluster_uuid=self.cluster_uuid, name=f"host{len(self.agents)}", tunnel_ip=tunnel_ip
+        )
         agent = await self.stack.enter_async_context(ScriptedAgent(self.place, host, **script))
         self.agents.append(agent)
         return agent
@@ -52,7 +55,8 @@ class Fleet:
 
     async def network(self, **fields: Any) -> L2NetworkInventory:
         self._vlan += 1
-        body = {"type": "L2VlanNetwork", "vlan": self._vlan, "physical_interface": "eth1", "name": "net"} | fields
+        own = {} if "type" in fields else {"type": "L2VlanNetwork", "vlan": self._vlan}
+        body = {"physical_interface": "eth1", "name": "net"} | own | fields
         return await self.client.l2.create(zone_uuid=self.zone_uuid, **body)
 
     async def attach(self, network: L2NetworkInventory, **options: Any) -> Any:
@@ -93,3 +97,17 @@ async def fleet(place: Place, client: ViaductClient) -> AsyncIterator[Fleet]:
 async def vms(fleet: Fleet, ipam: Service) -> Vms:
     """VMs on networks of the fleet's cluster, with a real IPAM behind them."""
     return Vms(fleet)
+
+
+@pytest.fixture
+async def other(fleet: Fleet) -> Fleet:
+    """A second cluster in the zone."""
+    cluster = await fleet.client.cluster.create(zone_uuid=fleet.zone_uuid, name="other")
+    return Fleet(fleet.place, fleet.client, fleet.stack, fleet.zone_uuid, cluster.uuid)
+
+
+@pytest.fixture
+async def database(fleet: Fleet) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(fleet.place.postgres_url())
+    yield connection
+    await connection.close()

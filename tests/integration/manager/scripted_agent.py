@@ -20,6 +20,7 @@ from viaduct_common.messages.agent import (
     Held,
     HostHeartbeat,
     HostHello,
+    InterfaceFact,
     ItemResult,
     L2Desired,
     RealizeL2Command,
@@ -58,7 +59,7 @@ class Heard:
 class ScriptedAgent:
     """`errors` by command type: fail with it; `silent` and `doubled`: command types not answered, or twice.
 
-    `mute` loses every completion, though the work is done.
+    `mute` loses every completion, though the work is done. `addresses` are those of its interface.
     """
 
     place: Place
@@ -70,6 +71,7 @@ class ScriptedAgent:
     slow_seconds: float = 0.0
     held: dict[UUID, int] = field(default_factory=dict)
     heard: list[Heard] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         self.session_id = uuid4()
@@ -121,6 +123,7 @@ class ScriptedAgent:
                 session_id=self.session_id,
                 version="0",
                 capabilities=["L2VlanNetwork"],
+                interfaces=[InterfaceFact(name="eth0", mtu=1500, up=True, addresses=self.addresses)],
                 holds=holds,
             )
         )
@@ -212,6 +215,17 @@ class ScriptedAgent:
         one = found()
         assert one is not None
         return one
+
+    def told(self, l2_uuid: UUID) -> L2Desired | None:
+        """The newest order to have a network."""
+        orders = [
+            item
+            for one in self.heard
+            if one.type in {REALIZE, SYNC}
+            for item in one.command.items
+            if item.l2_network.uuid == l2_uuid
+        ]
+        return max(orders, key=lambda item: item.generation, default=None)
 
     def types(self) -> list[str]:
         return [one.type for one in self.heard]

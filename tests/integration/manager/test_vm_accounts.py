@@ -11,6 +11,7 @@ from integration.manager.vms import Vms
 
 from viaduct_common.errors import BackendFailed, Exhausted, InUse, IpInUse, NotFound
 from viaduct_common.messages.l2 import L2NetworkInventory
+from viaduct_common.messages.vm import NicInventory
 
 
 async def vni_of(vms: Vms, l2_uuid: UUID) -> int:
@@ -53,11 +54,7 @@ async def test_network_of_an_account_is_where_its_vms_are(vms: Vms) -> None:
     network = await vms.client.l2.get(uuid=own)
     assert own != parent.uuid
     fields: dict[str, Any] = network.own_fields()
-    assert (fields["vni"], fields["parentUuid"], fields["ownerAccountUuid"]) == (
-        100,
-        str(parent.uuid),
-        str(vms.account),
-    )
+    assert (fields["vni"], network.parent_uuid, network.owner_account_uuid) == (100, parent.uuid, vms.account)
     assert (nic.bridge, nic.mtu) == (network.bridge_name, parent.mtu) == ("br_vx_100", 1450)
     assert network.attached_cluster_uuids == [vms.fleet.cluster_uuid]
     assert await vms.realized(own) == {one.uuid}
@@ -68,7 +65,6 @@ async def test_network_of_an_account_is_where_its_vms_are(vms: Vms) -> None:
     assert ordered(one, REALIZE) == ordered(two, REALIZE) == [own]
     listed = await vms.client.l2.query(filters={"zone_uuid": vms.fleet.zone_uuid})
     assert [l2.uuid for l2 in listed.items] == [parent.uuid]
-    assert [l2.uuid for l2 in (await vms.client.l2.query(filters={"uuid": own})).items] == [own]
 
     await vms.release(first)
     assert RELEASE not in one.types()
@@ -183,10 +179,39 @@ async def test_host_that_was_away_follows(vms: Vms) -> None:
     [nic] = await vms.prepare(vm, agent, [l3])
     agent.held.clear()
     await eventually(lambda: vms.realized(nic.l2_network_uuid), lambda hosts: hosts == {agent.uuid})
-    await agent.fall_silent()
-    await vms.fleet.state_of(agent, "disconnected")
+    await vms.lose(agent)
     await vms.release(vm)
     agent.session_id = uuid4()
     await agent.hello()
     agent.beat_on()
     await vms.gone(nic.l2_network_uuid)
+
+
+async def test_hosts_of_an_account_learn_of_each_others_nics(vms: Vms) -> None:
+    """So that what is sent to them is not flooded: added when a VM comes, moved with it, forgotten with it."""
+    one, two = await vms.fleet.join(), await vms.fleet.join()
+    for number, agent in enumerate((one, two)):
+        await vms.client.host.update(uuid=agent.uuid, tunnel_ip=f"192.0.2.{number + 1}")
+    l3 = await vms.l3(await vms.ranged_l2(100, 199))
+    vm = uuid4()
+    [mine] = await vms.prepare(uuid4(), one, [l3])
+    [other] = await vms.prepare(vm, two, [l3])
+    own = mine.l2_network_uuid
+
+    async def behind(agent: ScriptedAgent) -> dict[UUID, set[tuple[str, str]]]:
+        """(MAC, address) by peer, as the agent was last told."""
+        order = agent.told(own)
+        assert order is not None
+        return {peer.host_uuid: {(nic.mac, str(ip)) for nic in peer.nics for ip in nic.ips} for peer in order.peers}
+
+    def known(*nics: NicInventory) -> set[tuple[str, str]]:
+        return {(nic.mac, str(one.ip)) for nic in nics for one in nic.ips}
+
+    await eventually(lambda: behind(one), lambda seen: seen == {two.uuid: known(other)})
+    await eventually(lambda: behind(two), lambda seen: seen == {one.uuid: known(mine)})
+    three = await vms.fleet.join()
+    await vms.client.host.update(uuid=three.uuid, tunnel_ip="192.0.2.3")
+    await vms.migrate(vm, three)
+    await eventually(lambda: behind(one), lambda seen: seen == {three.uuid: known(other)})
+    await vms.release(vm)
+    await eventually(lambda: behind(one), lambda seen: seen == {})

@@ -125,9 +125,8 @@ async def test_another_backend_plugs_in_otherwise(vms: Vms) -> None:
     old = await vms.fleet.join()
     l2 = await vms.attached_l2(vlan=55)
     source = vms.fleet.cluster_uuid
-    other = await vms.client.cluster.create(zone_uuid=vms.fleet.zone_uuid, name="aware")
-    vms.fleet.place.sql(
-        f"UPDATE cluster SET backends = '{{\"L2VlanNetwork\": \"vlanAwareBridge\"}}' WHERE uuid = '{other.uuid}'"
+    other = await vms.client.cluster.create(
+        zone_uuid=vms.fleet.zone_uuid, name="aware", backends={"L2VlanNetwork": "vlanAwareBridge"}
     )
     vms.fleet.cluster_uuid = other.uuid
     new = await vms.fleet.join()
@@ -163,8 +162,7 @@ async def test_dead_host_is_left_by_migrating_away(vms: Vms) -> None:
     old, new = await pair(vms)
     l3, vm = await vms.l3(await vms.ranged_l2(100, 199)), uuid4()
     [nic] = await vms.prepare(vm, old, [l3])
-    await old.fall_silent()
-    await vms.fleet.state_of(old, "disconnected")
+    await vms.lose(old)
     [moved] = await vms.migrate(vm, new)
 
     assert moved.host_uuid == new.uuid

@@ -314,8 +314,7 @@ async def test_release_does_not_wait_for_a_lost_host(vms: Vms) -> None:
     l3 = await vms.l3(await vms.attached_l2())
     vm = uuid4()
     [nic] = await vms.prepare(vm, agent, [l3])
-    await agent.fall_silent()
-    await vms.fleet.state_of(agent, "disconnected")
+    await vms.lose(agent)
 
     assert await vms.release(vm) == [nic]
     await vms.books_agree(l3)
@@ -386,9 +385,8 @@ async def test_nics_are_found_by_what_they_are(vms: Vms) -> None:
 async def test_backend_of_the_cluster_says_where_a_nic_is_plugged_in(vms: Vms) -> None:
     """A VLAN-aware bridge is shared by all VLANs of an interface, and the NIC's port there is tagged."""
     agent = await vms.fleet.join()
+    await vms.client.cluster.update(uuid=vms.fleet.cluster_uuid, backends={"L2VlanNetwork": "vlanAwareBridge"})
     l2 = await vms.attached_l2(vlan=77)
-    backends = '{"L2VlanNetwork": "vlanAwareBridge"}'
-    vms.fleet.place.sql(f"UPDATE cluster SET backends = '{backends}' WHERE uuid = '{vms.fleet.cluster_uuid}'")
     [nic] = await vms.prepare(uuid4(), agent, [await vms.l3(l2)])
 
     assert (nic.bridge, nic.vlan) == ("brv_eth1", 77)

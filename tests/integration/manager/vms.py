@@ -93,6 +93,12 @@ class Vms:
 
         await eventually(books, lambda seen: seen[0] == seen[1] and seen[2] == "0")
 
+    async def lose(self, agent: ScriptedAgent) -> None:
+        """The host is silent, and taken for lost at once."""
+        await agent.fall_silent()
+        update = f"UPDATE host SET state = 'disconnected', beats = 0 WHERE uuid = '{agent.uuid}'"
+        await asyncio.to_thread(self.fleet.place.sql, update)
+
     async def realized(self, l2_uuid: UUID) -> set[UUID]:
         """The hosts that hold a network, as they say."""
         return {agent.uuid for agent in self.fleet.agents if l2_uuid in agent.held}

@@ -1,7 +1,9 @@
 """Decisions about VMs' networks: moves, matching, migrations, MACs, libvirt's XML."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import product
+from typing import Any
 from uuid import UUID, uuid4
 from xml.etree import ElementTree
 
@@ -9,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viaduct_common.errors import Conflict, InvalidRequest
+from viaduct_common.errors import Conflict, InvalidRequest, PreconditionFailed
 from viaduct_common.messages.vm import NicRequest
 from viaduct_common.plugins import PluginError
+from viaduct_common.postgres.pool import Connection
 from viaduct_manager.model.libvirt import interface_element
 from viaduct_manager.model.macs import derived_mac
 from viaduct_manager.model.migration import Migration, decide_migration
@@ -20,6 +23,7 @@ from viaduct_manager.model.vm_moves import VmMove, VmStanding, next_move
 from viaduct_manager.nic_ipam import requests_for
 from viaduct_manager.store.nic_addresses import Claimed
 from viaduct_manager.vm_hooks.account_networks import AccountNetworks
+from viaduct_manager.vm_hooks.api import PlannedNic, VmPlan, VmRelease
 from viaduct_manager.vm_hooks.registry import VmHooks
 
 PHASES = {
@@ -227,6 +231,51 @@ def test_two_hooks_of_one_name_stop_the_start() -> None:
     with pytest.raises(PluginError, match="account-networks"):
         VmHooks((AccountNetworks(), AccountNetworks()))
     assert VmHooks.from_entry_points().names == ["account-networks"]
+
+
+class Recorder:
+    """A hook that notes when it is called, changes each NIC's MAC, and objects if it is told to."""
+
+    def __init__(self, name: str, calls: list[str], *, objects: bool = False) -> None:
+        self.name = name
+        self.calls = calls
+        self.objects = objects
+
+    async def pre_before_instantiate(self, plan: VmPlan, connection: Connection) -> None:
+        self.calls.append(f"{self.name} before")
+        if self.objects:
+            raise PreconditionFailed("not this VM")
+
+    async def pre_instantiate(self, plan: VmPlan, connection: Connection) -> VmPlan:
+        self.calls.append(f"{self.name} plan")
+        return replace(plan, nics=tuple(replace(nic, mac=f"{nic.mac or ''}{self.name}") for nic in plan.nics))
+
+    async def pre_release(self, release: VmRelease, connection: Connection) -> None:
+        self.calls.append(f"{self.name} release")
+
+
+NOBODY: Any = None  # these hooks look at neither host nor database
+PLAN = VmPlan("prepare", UUID(int=1), UUID(int=2), NOBODY, (PlannedNic(UUID(int=3), "nics.0", L3S[0], L3S[1]),), {})
+
+
+async def test_everybody_is_heard_before_anybody_plans() -> None:
+    """In the order of their names; each plans on what the one before has left."""
+    calls: list[str] = []
+    hooks = VmHooks((Recorder("b", calls), Recorder("a", calls)))
+    planned = await hooks.plan(PLAN, NOBODY)
+    await hooks.before_release(VmRelease("release", PLAN.vm_uuid, UUID(int=4), ()), NOBODY)
+
+    assert calls == ["a before", "b before", "a plan", "b plan", "a release", "b release"]
+    assert [nic.mac for nic in planned.nics] == ["ab"]
+
+
+async def test_one_objection_is_enough() -> None:
+    """And nobody has planned by then."""
+    calls: list[str] = []
+    hooks = VmHooks((Recorder("a", calls), Recorder("b", calls, objects=True), Recorder("c", calls)))
+    with pytest.raises(PreconditionFailed, match="not this VM"):
+        await hooks.plan(PLAN, NOBODY)
+    assert calls == ["a before", "b before"]
 
 
 def test_every_phase_has_its_moves() -> None:

@@ -11,8 +11,8 @@ from viaduct_manager.l2_types.bridgetype import BridgeType
 class L2IsolatedType(BridgeType):
     """Implements `viaduct_manager.l2_types.api.L2Type`; every method is pure and must not block.
 
-    BridgeType answers what is the same for most types: hypervisors (KVM), one backend named `bridge`, no tunnels, an MTU
-    of 1500, VMs plugged into `bridge_name`. `own_fields` has been validated by `fields`, and is as on the wire.
+    BridgeType answers what is the same for most types: hypervisors (KVM), one backend named `bridge`, no tunnels, an
+    MTU of 1500, VMs plugged into `bridge_name`. `own_fields` has been validated by `fields`, and is as on the wire.
     """
 
     l2_type: str = L2_ISOLATED

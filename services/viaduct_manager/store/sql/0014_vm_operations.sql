@@ -1,4 +1,4 @@
--- VMs' networks as operations: what of a NIC is still to be done at IPAM, and when an operation is looked at next.
+-- VMs' networks as operations, and what of a NIC is still to be done at IPAM.
 
 ALTER TABLE l2_network ADD COLUMN IF NOT EXISTS at_vm_time boolean NOT NULL DEFAULT false; -- realised only where VMs' NICs are
 
@@ -9,10 +9,8 @@ CREATE UNIQUE INDEX operation_of_vm ON operation (vm_uuid) WHERE state = 'runnin
 CREATE TABLE vm_operation (
     operation_uuid uuid PRIMARY KEY REFERENCES operation ON DELETE CASCADE,
     nic_uuids      uuid[] NOT NULL,                 -- in the order of the answer
-    released       jsonb,                           -- of a release: the inventories of what goes
-    due_at         timestamptz                      -- something happened that it waited for
+    released       jsonb                            -- of a release: the inventories of what goes
 );
-CREATE INDEX vm_operation_due ON vm_operation (due_at) WHERE due_at IS NOT NULL;
 
 ALTER TABLE nic
     ADD COLUMN required_ips inet[] NOT NULL DEFAULT '{}',
@@ -27,5 +25,5 @@ ALTER TABLE nic
 CREATE UNIQUE INDEX nic_index ON nic (vm_uuid, device_index) WHERE state <> 'releasing';
 CREATE UNIQUE INDEX nic_mac ON nic (l2_uuid, mac) WHERE state <> 'releasing';
 CREATE INDEX nic_vm ON nic (vm_uuid);
-CREATE INDEX nic_l2 ON nic (l2_uuid);
+CREATE INDEX IF NOT EXISTS nic_l2 ON nic (l2_uuid);
 CREATE INDEX nic_todo ON nic (due_at) WHERE todo IS NOT NULL;

@@ -110,8 +110,7 @@ class AgentListener:
 
     async def _observe(self, connection: Connection, host_uuid: UUID, item: ItemResult) -> None:
         if item.outcome == "done":
-            if await realizations.observe_done(connection, host_uuid, item.l2_network_uuid, item.generation):
-                await l2_networks.purge(connection, item.l2_network_uuid)
+            await realizations.observe_done(connection, host_uuid, item.l2_network_uuid, item.generation)
             await l2_networks.note_host(connection, item.l2_network_uuid, host_uuid, good=True)
         elif item.outcome == "failed" and item.error is not None:
             failing = await realizations.find_failing(connection, host_uuid, item.l2_network_uuid, item.generation)

@@ -59,6 +59,7 @@ class Caretaker:
                 self._end_overdue,
                 self._retry,
                 self._revoke,
+                self._purge,
                 self._furnish,
                 self._forget,
             ):
@@ -118,6 +119,11 @@ class Caretaker:
                 await revocations.done(connection, host_uuid)
                 log.info("host_revoked", host_uuid=str(host_uuid))
 
+    async def _purge(self) -> None:
+        """What no host has any more: above all what accounts have given up, whose VNIs others can have then."""
+        async with transaction(self._pool) as connection:
+            await l2_networks.purge(connection)
+
     async def _furnish(self) -> None:
         """Give back what a broker that was rebuilt has lost; every password is as it was, for it is derived."""
         if not self._broker_is_new:
@@ -146,4 +152,3 @@ class Caretaker:
                 await operations.forget_old(connection)
                 for l2_uuid in await account_networks.idle(connection):
                     await account_networks.give_up(connection, l2_uuid)
-                await l2_networks.purge(connection)

@@ -19,7 +19,7 @@ from viaduct_common.messages.base import ErrorBody
 from viaduct_common.messages.ipam import UsedIpInventory
 from viaduct_common.postgres.pool import Connection, Pool, transaction
 from viaduct_manager.nic_ipam import IPAM_SECONDS, NicIpam
-from viaduct_manager.store import account_networks, l2_networks, nic_addresses, vm_operations
+from viaduct_manager.store import account_networks, nic_addresses, vm_operations
 from viaduct_manager.store.nic_addresses import Claimed
 from viaduct_manager.vm_conductor import VmConductor
 
@@ -141,13 +141,7 @@ class VmWorker:
         """What an account had for the sake of NICs that are gone. Who dies before this leaves it to the caretaker."""
         for l2_uuid in l2_uuids:
             async with transaction(self._pool) as connection:
-                await give_up(connection, l2_uuid)
-
-
-async def give_up(connection: Connection, l2_uuid: UUID) -> None:
-    """Give up what an account has of a network if no NIC is on it any more; forget it if no host has it either."""
-    await account_networks.give_up(connection, l2_uuid)
-    await l2_networks.purge(connection, l2_uuid)
+                await account_networks.give_up(connection, l2_uuid)
 
 
 async def _within(asking: Coroutine[Any, Any, V]) -> V | ErrorBody:

@@ -52,8 +52,7 @@ _MARK_DELETED = "UPDATE l2_network SET deleted = true WHERE uuid = $1 OR parent_
 # A network after what accounts had of it.
 _PURGE = """
     DELETE FROM l2_network
-    WHERE deleted AND ($1::uuid IS NULL OR uuid = $1)
-      AND NOT EXISTS (SELECT FROM realization WHERE l2_uuid = l2_network.uuid)
+    WHERE deleted AND NOT EXISTS (SELECT FROM realization WHERE l2_uuid = l2_network.uuid)
       AND NOT EXISTS (SELECT FROM nic WHERE l2_uuid = l2_network.uuid)
       AND NOT EXISTS (SELECT FROM l2_network AS child WHERE child.parent_uuid = l2_network.uuid)
     RETURNING parent_uuid
@@ -226,9 +225,9 @@ async def delete(connection: Connection, uuid: UUID) -> L2NetworkInventory | Non
     return network
 
 
-async def purge(connection: Connection, uuid: UUID | None = None) -> None:
-    """Forget deleted networks, or one of them, that no host holds any more."""
-    while any(row["parent_uuid"] for row in await connection.fetch(_PURGE, uuid)):
+async def purge(connection: Connection) -> None:
+    """Forget deleted networks that no host holds any more."""
+    while any(row["parent_uuid"] for row in await connection.fetch(_PURGE)):
         pass  # the last that an account had of a network may be gone now, so the network itself can go
 
 

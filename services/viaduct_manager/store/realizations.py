@@ -159,14 +159,10 @@ async def undesire_on_host(connection: Connection, host_uuid: UUID) -> None:
     await connection.execute(_UNDESIRE_ON_HOST, host_uuid)
 
 
-async def observe_done(connection: Connection, host_uuid: UUID, l2_uuid: UUID, generation: int) -> bool:
-    """The host did what this generation asked. An older generation's news changes nothing.
-
-    True if the host has the network no more.
-    """
+async def observe_done(connection: Connection, host_uuid: UUID, l2_uuid: UUID, generation: int) -> None:
+    """The host did what this generation asked. An older generation's news changes nothing."""
     await connection.execute(_OBSERVE_PRESENT, host_uuid, l2_uuid, generation)
-    status: str = await connection.execute(_OBSERVE_ABSENT, host_uuid, l2_uuid, generation)
-    return status != "DELETE 0"
+    await connection.execute(_OBSERVE_ABSENT, host_uuid, l2_uuid, generation)
 
 
 async def find_absent(connection: Connection, host_uuid: UUID, l2_uuid: UUID) -> int | None:

@@ -106,7 +106,7 @@ async def test_accounts_share_no_vni(vms: Vms) -> None:
     freed = await vni_of(vms, answers[0][0].l2_network_uuid)
     for [nic] in answers[:2]:
         await vms.release(nic.vm_uuid)
-    await vms.gone(answers[0][0].l2_network_uuid)
+    await eventually(lambda: kept(vms, parent), lambda count: count == "9")
     [nic] = await vms.prepare(vm, agent, [l3], account_uuid=uuid4())
     assert await vni_of(vms, nic.l2_network_uuid) == freed
     await vms.books_agree(l3, plain)

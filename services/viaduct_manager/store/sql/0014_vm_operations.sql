@@ -2,6 +2,9 @@
 
 ALTER TABLE l2_network ADD COLUMN IF NOT EXISTS at_vm_time boolean NOT NULL DEFAULT false; -- realised only where VMs' NICs are
 
+-- What accounts give up is forgotten as soon as no host has it, so that its VNI is free: looked for all the time.
+CREATE INDEX l2_network_deleted ON l2_network (uuid) WHERE deleted;
+
 -- Of two requests about one VM at the same moment one gets through.
 ALTER TABLE operation ADD COLUMN vm_uuid uuid;
 CREATE UNIQUE INDEX operation_of_vm ON operation (vm_uuid) WHERE state = 'running' AND vm_uuid IS NOT NULL;

@@ -175,8 +175,10 @@ class AgentListener:
         if found.deleting or found.maintenance:
             return
         if found.state != "connected":
-            if found.beats >= BEATS_TO_RETURN:
-                host = await self._enter(connection, host_uuid)
+            # The host is locked already, and its cluster comes first: who would have to wait for that one leaves the
+            # return to the next heartbeat.
+            if found.beats >= BEATS_TO_RETURN and await clusters.try_lock_shared(connection, found.cluster_uuid):
+                host = await hosts.get(connection, host_uuid)
                 await hosts.mark_connected(connection, host_uuid)
                 await announce.event(connection, "host.connected", host)
                 await self._desire(connection, host_uuid)

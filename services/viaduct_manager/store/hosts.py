@@ -20,7 +20,8 @@ _INSERT = """
     VALUES ($1, $2, $3, $4, $5, $6) RETURNING *
 """
 _GET = "SELECT * FROM host WHERE uuid = $1"
-_LOCK = "SELECT * FROM host WHERE uuid = $1 FOR UPDATE"
+# Not FOR UPDATE: foreign keys look at the row from transactions that hold realizations, which come after hosts.
+_LOCK = "SELECT * FROM host WHERE uuid = $1 FOR NO KEY UPDATE"
 _REVISION = "SELECT revision FROM host WHERE uuid = $1"
 _DELETING = "SELECT deleting FROM host WHERE uuid = $1"
 _CLUSTER = "SELECT cluster_uuid FROM host WHERE uuid = $1"

@@ -1,16 +1,20 @@
 """Hosts of tunnelled networks learn of each other, whoever comes, goes or moves, and in whatever order."""
 
 import asyncio
+import random
+from collections.abc import Awaitable
 from ipaddress import ip_address
+from typing import Any
 
 import asyncpg
 import pytest
 from integration.manager.conftest import Fleet, eventually
-from integration.manager.scripted_agent import CHECK, REALIZE, REFUSED, SYNC
+from integration.manager.scripted_agent import CHECK, REALIZE, REFUSED, SYNC, ScriptedAgent
 from integration.manager.tunnelled import Vms, end_of, join, known_to, knows, quiet, vxlan
 
 from viaduct_common.errors import BackendFailed, InvalidRequest
 from viaduct_common.messages.agent import L2Inquiry
+from viaduct_common.messages.l2 import L2NetworkInventory
 
 # ---- who comes and goes ------------------------------------------------------------------------------------------
 
@@ -285,3 +289,63 @@ async def test_nics_are_told_to_the_other_hosts_many_at_a_time(fleet: Fleet, dat
     await vms.unplug_all(network.uuid)
     await eventually(lambda: asyncio.sleep(0, known_to(hears, network)[has.uuid].nics), lambda nics: nics == [])
     await fleet.settles(network, "realized", "realized")
+
+
+async def test_whatever_happens_at_the_same_time_all_know_their_peers_in_the_end(
+    fleet: Fleet, other: Fleet, database: asyncpg.Connection
+) -> None:
+    """Attaches, detaches, hosts that join, move their ends, and are removed, NICs: in any order, on two managers."""
+    rng = random.Random(7)
+    networks = [await vxlan(fleet) for _ in range(4)]
+    vms = Vms(fleet, database, networks[0])
+    await vms.prepare()
+    agents = [await join(rng.choice((fleet, other)), number) for number in range(1, 5)]
+    await fleet.attach(networks[0])
+    gone = agents[0]
+
+    async def plug() -> None:
+        for _ in range(20):
+            await vms.plug(agents[1], networks[0].uuid)
+
+    async def attach_and_detach(cluster: Fleet, network: L2NetworkInventory, *, stays: bool) -> None:
+        await cluster.attach(network, timeout_seconds=30)
+        if not stays:
+            await cluster.detach(network, timeout_seconds=30, force=True)
+
+    async def join_late(cluster: Fleet, number: int) -> None:
+        agents.append(await join(cluster, number))
+
+    async def readdress(agent: ScriptedAgent) -> None:
+        agent.host = await fleet.client.host.update(uuid=agent.uuid, tunnel_ip=f"192.0.2.1{end_of(agent)[-1]}")
+
+    async with fleet.place.running("manager"):
+        work: list[Awaitable[Any]] = [
+            plug(),
+            readdress(agents[1]),
+            readdress(agents[2]),
+            fleet.client.host.delete(uuid=gone.uuid),
+        ]
+        work += [attach_and_detach(fleet, network, stays=True) for network in networks[1:]]
+        work += [attach_and_detach(other, network, stays=network is not networks[3]) for network in networks]
+        work += [join_late(cluster, number) for cluster, number in ((fleet, 5), (other, 6), (other, 7), (fleet, 8))]
+        rng.shuffle(work)
+        await asyncio.gather(*work)
+        agents.remove(gone)
+        for network in networks:
+            members = [a for a in agents if a in fleet.agents or network is not networks[3]]
+            for agent in members:
+                await knows(agent, network, *(peer for peer in members if peer is not agent))
+            assert all(
+                len(peer.nics) == (20 if peer.host_uuid == agents[0].uuid and network is networks[0] else 0)
+                for agent in members
+                for peer in known_to(agent, network).values()
+            )
+        await quiet(*agents)
+    await eventually(
+        lambda: database.fetchval(
+            "SELECT count(*) FROM realization WHERE state <> 'realized' OR generation <> observed_generation"
+            " AND host_uuid = ANY($1)",
+            [agent.uuid for agent in agents],
+        ),
+        lambda count: count == 0,
+    )

@@ -237,12 +237,27 @@ MEANINGS: dict[str, dict[str, str]] = {
     "vm.prepareNetworks": {
         "accountUuid": "the VM's owner: whose VNI it is on networks with a VNI range",
         "nics": "in the order of the answer",
+        "timeoutSeconds": "then all is undone, in as long again, at most 30 s",
+    },
+    "NicRequest": {
         "ips": "one of each IP version at most",
         "ip": "the only address",
         "mac": "default: a locally administered one, unique on the L2 network",
         "securityGroupUuids": "there are none yet",
-        "timeoutSeconds": "then all is undone, in as long again, at most 30 s",
     },
+    "NicInventory": {
+        "l2NetworkUuid": "what hosts realise; of a network with a VNI range what the account has of it",
+        "bridge": "where it is plugged in",
+        "vlan": "the tag of its port there; null for a port without",
+        "deviceName": "of the tap, which the hypervisor makes",
+        "deviceIndex": "its place in the VM, from 0",
+        "mtu": "bytes",
+        "gateway": "of its first address",
+        "libvirtXml": "the same as a libvirt `<interface>`",
+        "migratingToHostUuid": "between `begin` and `finish` or `abort` of a migration",
+    },
+    "NicIp": {"uuid": "of the allocation at IPAM"},
+    "Placement": {"hostUuids": "connected, in service, and without a failed realization of one of the networks"},
     "vm.releaseNetworks": {"nicUuids": "default: all of the VM's", "timeoutSeconds": "for IPAM; no host is waited for"},
     "vm.migrateNetworks": {
         "hostUuid": "the destination, also for `finish` and `abort`",

@@ -50,6 +50,7 @@ class VmWorker:
     def wake(self) -> None:
         """Something was committed: do not wait for the next poll."""
         self._operations.set()
+        self._nics.set()
 
     async def run(self) -> None:
         """Until cancelled."""

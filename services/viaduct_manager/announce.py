@@ -19,7 +19,7 @@ from viaduct_common.messages.l2 import L2_NOVLAN, L2NetworkInventory
 from viaduct_common.postgres.outbox import enqueue
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager.desired import Knowledge, know
-from viaduct_manager.model.tunnels import Cidr, Tunnels
+from viaduct_manager.model.tunnels import Cidr, Place, Tunnels
 from viaduct_manager.store import hosts, l2_networks, realizations, told, tunnels
 from viaduct_manager.store.realizations import Ordered
 
@@ -66,7 +66,7 @@ async def orders(
     knowledge = await know(connection, pairs, seen)
     if seen is None:
         present = [(o.l2_uuid, o.host_uuid) for group in by_command.values() for o in group if o.desired == "present"]
-        await told.tell(connection, knowledge.tunnels, knowledge.realized(present), anew=False)
+        await _note_told(connection, knowledge, knowledge.realized(present))
     ids: dict[UUID, UUID] = {}
     commands = list(by_command.items())
     for start in range(0, len(commands), COMMANDS_AT_ONCE):
@@ -144,11 +144,21 @@ async def _tell_current_peers(
 ) -> dict[UUID, int]:
     """The generations under which a sync tells the host of the peers that there are now, by tunnelled network."""
     places = knowledge.realized([(l2_uuid, host_uuid) for l2_uuid in l2_uuids])
-    telling = await told.tell(connection, knowledge.tunnels, knowledge.untold(places), anew=False)
-    # Somebody is at these now; what they miss is told after.
-    await tunnels.mark_stale(connection, [place.l2_uuid for place in telling.missed], after_seconds=0)
     current = {place.l2_uuid: place.generation for place in places if place.generation is not None}
-    return current | {order.l2_uuid: order.generation for order in telling.told}
+    noted = await _note_told(connection, knowledge, knowledge.untold(places))
+    return current | {order.l2_uuid: order.generation for order in noted}
+
+
+async def _note_told(connection: Connection, knowledge: Knowledge, places: list[Place]) -> list[Ordered]:
+    """Note what the hosts are told now; return those of which this is news.
+
+    What others commit meanwhile is not in it, and a refresh that comes before our commit does not see us: so there is
+    to be another look after it.
+    """
+    telling = await told.tell(connection, knowledge.tunnels, places, anew=False)
+    if places:
+        await tunnels.mark_stale(connection, [place.l2_uuid for place in places], after_seconds=0)
+    return telling.told
 
 
 def _command(host_uuid: UUID, command: Command, lifetime_seconds: float, operation_uuid: UUID | None) -> Outgoing:

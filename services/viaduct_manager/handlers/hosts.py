@@ -46,6 +46,10 @@ class HostHandlers:
         return await hosts.query(connection, request)
 
     async def update(self, request: UpdateHost, connection: Connection, context: RequestContext) -> HostInventory:
+        if request.tunnel_ip is not None:
+            # What its cluster has must not change between the new end and the marks.
+            found = await hosts.get(connection, request.uuid)
+            await clusters.lock_shared(connection, found.cluster_uuid)
         host = await hosts.update(connection, request)
         if request.tunnel_ip is not None:
             await peers.mark_host(connection, host.uuid)
@@ -68,6 +72,9 @@ class HostHandlers:
         return host
 
     async def delete(self, request: DeleteHost, connection: Connection, context: RequestContext) -> Any:
+        cluster_uuid = await hosts.find_cluster(connection, request.uuid)
+        if cluster_uuid is not None:
+            await clusters.lock_shared(connection, cluster_uuid)
         host = await hosts.find_locked(connection, request.uuid)
         if host is None:
             return None

@@ -16,6 +16,7 @@ _LOWEST_FREE_VNI = """
     ) AS candidate
     WHERE NOT EXISTS (SELECT FROM l2_network WHERE parent_uuid = $1 AND vni = candidate.vni)
 """
+_OWN = "UPDATE l2_network SET parent_uuid = $2, account_uuid = $3, vni = $4 WHERE uuid = $1"
 _PARENT = "SELECT parent_uuid FROM l2_network WHERE uuid = $1"
 _GIVE_UP = """
     UPDATE l2_network SET deleted = true
@@ -43,6 +44,11 @@ async def free_vni(connection: Connection, parent_uuid: UUID, first: int, last: 
     """The lowest VNI that nobody has, both ends included; None when none is left. The caller has the turn."""
     vni: int | None = await connection.fetchval(_LOWEST_FREE_VNI, parent_uuid, first, last)
     return vni
+
+
+async def own(connection: Connection, uuid: UUID, *, parent_uuid: UUID, account_uuid: UUID, vni: int) -> None:
+    """A network that was just made is what an account has of another one. The caller has the turn."""
+    await connection.execute(_OWN, uuid, parent_uuid, account_uuid, vni)
 
 
 async def give_up(connection: Connection, uuid: UUID) -> None:

@@ -20,8 +20,8 @@ KIND = "L2 network"
 
 _INSERT = """
     INSERT INTO l2_network (uuid, zone_uuid, name, description, type, physical_interface, mtu, own_fields,
-                            bridge_name, device_names, tunnelled, at_vm_time, parent_uuid, account_uuid, vni)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                            bridge_name, device_names, tunnelled, at_vm_time)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 _SELECT = """
     SELECT l2_network.*, ARRAY(
@@ -123,24 +123,10 @@ class Attachment:
     operation_uuid: UUID | None
 
 
-@dataclass(frozen=True)
-class OfAccount:
-    """What an account has of a network with a VNI range."""
-
-    parent_uuid: UUID
-    account_uuid: UUID
-    vni: int
-
-
 async def create(
-    connection: Connection,
-    network: L2NetworkInventory,
-    *,
-    tunnelled: bool,
-    at_vm_time: bool,
-    of: OfAccount | None = None,
+    connection: Connection, network: L2NetworkInventory, *, tunnelled: bool, at_vm_time: bool
 ) -> L2NetworkInventory:
-    """`tunnelled` and `at_vm_time`: as its type says of it; `of`: what an account has of another one."""
+    """`tunnelled` and `at_vm_time`: as its type says of it."""
     with creating(KIND, network.uuid):
         await connection.execute(
             _INSERT,
@@ -156,9 +142,6 @@ async def create(
             network.device_names,
             tunnelled,
             at_vm_time,
-            None if of is None else of.parent_uuid,
-            None if of is None else of.account_uuid,
-            None if of is None else of.vni,
         )
     return await get(connection, network.uuid)
 

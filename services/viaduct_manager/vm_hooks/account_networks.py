@@ -13,7 +13,6 @@ from viaduct_common.messages.l2 import L2_VXLAN, L2NetworkInventory
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager.l2_types.vxlan import L2VxlanType
 from viaduct_manager.store import account_networks, l2_networks
-from viaduct_manager.store.l2_networks import OfAccount
 from viaduct_manager.vm_hooks.api import VmPlan, VmRelease
 
 MAX_NAME = 255
@@ -59,8 +58,10 @@ class AccountNetworks:
             )
         network = self._network(parent, account_uuid, vni)
         # Whether it is tunnelled is its parent's to say.
-        own = OfAccount(parent.uuid, account_uuid, vni)
-        await l2_networks.create(connection, network, tunnelled=False, at_vm_time=False, of=own)
+        await l2_networks.create(connection, network, tunnelled=False, at_vm_time=False)
+        await account_networks.own(
+            connection, network.uuid, parent_uuid=parent.uuid, account_uuid=account_uuid, vni=vni
+        )
         return network.uuid
 
     def _network(self, parent: L2NetworkInventory, account_uuid: UUID, vni: int) -> L2NetworkInventory:

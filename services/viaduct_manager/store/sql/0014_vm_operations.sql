@@ -1,7 +1,5 @@
 -- VMs' networks as operations, and what of a NIC is still to be done at IPAM.
 
-ALTER TABLE l2_network ADD COLUMN IF NOT EXISTS at_vm_time boolean NOT NULL DEFAULT false; -- realised only where VMs' NICs are
-
 -- What accounts give up is forgotten as soon as no host has it, so that its VNI is free: looked for all the time.
 CREATE INDEX l2_network_deleted ON l2_network (uuid) WHERE deleted;
 

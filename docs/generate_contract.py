@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings
 
 from viaduct_agent.settings import AgentSettings
 from viaduct_common import errors, topology
-from viaduct_common.messages import agent, batch, cluster, host, ipam, l2, l3, operation, realization, zone
+from viaduct_common.messages import agent, batch, cluster, host, ipam, l2, l3, operation, realization, vm, zone
 from viaduct_common.messages.base import ErrorBody, Request, reply_adapter
 from viaduct_common.messages.registry import IPAM_REQUESTS, MANAGER_REQUESTS
 from viaduct_ipam.settings import IpamSettings
@@ -47,6 +47,10 @@ INVENTORIES: list[type[BaseModel]] = [
     l2.CandidateClusters,
     l2.RefusedCluster,
     l3.L3NetworkInventory,
+    vm.NicRequest,
+    vm.NicInventory,
+    vm.NicIp,
+    vm.Placement,
     operation.OperationInventory,
     operation.OperationStep,
     realization.RealizationInventory,

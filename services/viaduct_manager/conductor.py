@@ -17,6 +17,7 @@ from viaduct_manager import announce, answers, changes, peers
 from viaduct_manager.model import moves
 from viaduct_manager.model.moves import Move, next_move
 from viaduct_manager.model.tunnels import Cidr
+from viaduct_manager.model.vm_moves import VM_OPERATIONS
 from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, revocations, steps
 from viaduct_manager.store.operations import Operation
 from viaduct_manager.store.realizations import Ordered
@@ -29,6 +30,8 @@ ROLLBACK_SECONDS = 30.0
 async def advance(connection: Connection, operation_uuid: UUID) -> None:
     """Do whatever is to be done now, until the operation has to wait for a host or has ended."""
     while (operation := await operations.lock(connection, operation_uuid)) is not None:
+        if operation.type in VM_OPERATIONS:
+            return  # `VmWorker` sees to it
         match next_move(operation.standing):
             case Move.WAIT:
                 return
@@ -192,7 +195,7 @@ async def _succeed(connection: Connection, operation: Operation) -> None:
     await operations.finish(connection, operation.uuid, "succeeded", None)
     if value is None and operation.type != moves.DELETE_HOST:
         value = await operations.get(connection, operation.uuid)
-    await _tell(connection, operation, ok_reply(value))
+    await tell(connection, operation, ok_reply(value))
 
 
 async def _fail(connection: Connection, operation: Operation) -> None:
@@ -203,7 +206,7 @@ async def _fail(connection: Connection, operation: Operation) -> None:
         await _fail_attachment(connection, operation)
     await operations.finish(connection, operation.uuid, "failed", error)
     inventory = await operations.get(connection, operation.uuid)
-    await _tell(connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json())
+    await tell(connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json())
 
 
 async def _fail_attachment(connection: Connection, operation: Operation) -> None:
@@ -224,7 +227,8 @@ async def _fail_attachment(connection: Connection, operation: Operation) -> None
     await peers.mark_stale(connection, [l2_uuid], at_once=True)
 
 
-async def _tell(connection: Connection, operation: Operation, answer: bytes) -> None:
+async def tell(connection: Connection, operation: Operation, answer: bytes) -> None:
+    """The operation has ended: keep the answer, give it to all who wait, and tell the world."""
     # The order matters: a repeated request either finds the answer, or was noted as a waiter before this.
     await operations.store_answer(connection, operation.uuid, answer)
     await announce.answer(connection, await operations.take_waiters(connection, operation.uuid), answer)

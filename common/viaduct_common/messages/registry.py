@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from viaduct_common.messages import batch, cluster, host, ipam, l2, l3, operation, owner, realization, zone
+from viaduct_common.messages import batch, cluster, host, ipam, l2, l3, operation, owner, realization, vm, zone
 from viaduct_common.messages.base import Request
 
 RequestType = type[Request[Any]]
@@ -24,6 +24,7 @@ MANAGER_REQUESTS: dict[str, RequestType] = _by_type([
     l3.CreateL3, l3.GetL3, l3.QueryL3, l3.UpdateL3, l3.DeleteL3,
     operation.GetOperation, operation.QueryOperations,
     realization.QueryRealizations,
+    vm.PrepareVmNetworks, vm.ReleaseVmNetworks, vm.MigrateVmNetworks, vm.QueryNics, vm.FindPlacement,
     owner.LookUpOwners,
     batch.Batch,
 ])  # fmt: skip

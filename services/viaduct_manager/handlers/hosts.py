@@ -3,7 +3,7 @@
 from typing import Any
 
 from viaduct_common.bus import BusError, RequestContext
-from viaduct_common.errors import InvalidRequest
+from viaduct_common.errors import InUse, InvalidRequest
 from viaduct_common.messages.base import Page
 from viaduct_common.messages.host import (
     CreateHost,
@@ -20,7 +20,7 @@ from viaduct_manager import announce, conductor, peers
 from viaduct_manager.enrolment import Enrolment, EnrolmentFailed
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
-from viaduct_manager.store import hosts, operations, realizations, revocations, steps
+from viaduct_manager.store import hosts, nics, operations, realizations, revocations, steps
 from viaduct_manager.store.steps import NewStep
 
 
@@ -74,6 +74,13 @@ class HostHandlers:
         host = await hosts.find_locked(connection, request.uuid)
         if host is None:
             return None
+        if users := await nics.on_host(connection, host.uuid):
+            raise InUse(
+                f"VMs have NICs on host {host.name}: release or migrate them first, also if the host is lost",
+                hostUuid=str(host.uuid),
+                nicUuids=[str(nic_uuid) for nic_uuid, _ in users],
+                vmUuids=[str(vm_uuid) for vm_uuid in dict.fromkeys(vm_uuid for _, vm_uuid in users)],
+            )
         await hosts.mark_deleting(connection, host.uuid)
         await realizations.undesire_on_host(connection, host.uuid)
         await peers.mark_host(connection, host.uuid)

@@ -15,6 +15,8 @@ from viaduct_manager.handlers.clusters import ClusterHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
+from viaduct_manager.handlers.nics import NicHandlers, find_placement
+from viaduct_manager.handlers.vm_networks import VmNetworkHandlers
 from viaduct_manager.store import operations, realizations
 
 
@@ -26,6 +28,8 @@ def handlers_by_type(
     attachment: AttachmentHandlers,
     change: ChangeHandlers,
     l3: L3Handlers,
+    vm: VmNetworkHandlers,
+    nic: NicHandlers,
 ) -> Mapping[str, Handler]:
     return {
         "zone.create": zones.create,
@@ -64,6 +68,11 @@ def handlers_by_type(
         "l3.query": l3.query,
         "l3.update": l3.update,
         "l3.delete": l3.delete,
+        "vm.prepareNetworks": vm.prepare,
+        "vm.releaseNetworks": vm.release,
+        "vm.migrateNetworks": vm.migrate,
+        "nic.query": nic.query,
+        "placement.hosts": find_placement,
         "operation.get": _get_operation,
         "operation.query": _query_operations,
         "realization.query": _query_realizations,

@@ -23,6 +23,7 @@ _GET = "SELECT * FROM host WHERE uuid = $1"
 # Not FOR UPDATE: foreign keys look at the row from transactions that hold realizations, which come after hosts.
 _LOCK = "SELECT * FROM host WHERE uuid = $1 FOR NO KEY UPDATE"
 _REVISION = "SELECT revision FROM host WHERE uuid = $1"
+_DELETING = "SELECT deleting FROM host WHERE uuid = $1"
 _CLUSTER = "SELECT cluster_uuid FROM host WHERE uuid = $1"
 _HOLD_CLUSTER = "SELECT FROM cluster WHERE uuid = $1 FOR SHARE"
 _UPDATE = """
@@ -157,6 +158,10 @@ async def hold_cluster(connection: Connection, uuid: UUID) -> UUID | None:
 async def move(connection: Connection, uuid: UUID, cluster_uuid: UUID) -> HostInventory:
     """The host, of the cluster from here on; the caller has locked both clusters, and the host."""
     return _inventory(await connection.fetchrow(_MOVE, uuid, cluster_uuid))
+
+
+async def is_deleting(connection: Connection, uuid: UUID) -> bool:
+    return bool(await connection.fetchval(_DELETING, uuid))
 
 
 async def query(connection: Connection, request: QueryHosts) -> Page[HostInventory]:

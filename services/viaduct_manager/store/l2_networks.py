@@ -26,7 +26,8 @@ _INSERT = """
 _SELECT = """
     SELECT l2_network.*, ARRAY(
         SELECT cluster_uuid FROM attachment
-        WHERE l2_uuid = l2_network.uuid AND state IN ('attached', 'degraded', 'detaching')
+        WHERE l2_uuid = coalesce(l2_network.parent_uuid, l2_network.uuid)
+          AND state IN ('attached', 'degraded', 'detaching')
         ORDER BY attachment.created_at, cluster_uuid
     ) AS attached_cluster_uuids
     FROM l2_network
@@ -68,6 +69,7 @@ _NICS_ON = """
     FROM nic JOIN l2_network ON l2_network.uuid = nic.l2_uuid
     JOIN host ON host.uuid IN (nic.host_uuid, nic.migrating_to_host_uuid)
     WHERE (l2_network.uuid = $1 OR l2_network.parent_uuid = $1) AND host.cluster_uuid = $2
+      AND nic.state <> 'releasing'
     LIMIT 100
 """
 _LISTING = Listing(

@@ -58,6 +58,7 @@ _LISTING = Listing(
         "type": Column("type", "text"),
         "l2NetworkUuid": Column(_OR_NONE.format("l2_uuid"), "uuid", "l2_uuid = ANY({})"),
         "clusterUuid": Column(_OR_NONE.format("cluster_uuid"), "uuid", "cluster_uuid = ANY({})"),
+        "vmUuid": Column(_OR_NONE.format("vm_uuid"), "uuid", "vm_uuid = ANY({})"),
         "createdAt": Column("created_at", "timestamptz"),
     },
     key=Column("uuid", "uuid"),

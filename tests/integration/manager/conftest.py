@@ -1,31 +1,23 @@
 """Clusters of scripted agents, on a real manager."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 from integration.manager.control_plane import Place
+from integration.manager.eventually import eventually
 from integration.manager.scripted_agent import ScriptedAgent
+from integration.manager.vms import Vms
 
+from local_stack.service import Service
 from viaduct_common.client import ViaductClient
 from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.messages.realization import RealizationInventory
-
-T = TypeVar("T")
-
-
-async def eventually(look: Callable[[], Awaitable[T]], is_so: Callable[[T], bool], *, seconds: float = 15) -> T:
-    """Look until it is so; the last sight is in the failure."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not is_so(seen := await look()):
-        assert asyncio.get_running_loop().time() < deadline, seen
-        await asyncio.sleep(0.05)
-    return seen
 
 
 @dataclass
@@ -120,6 +112,12 @@ async def fleet(place: Place, client: ViaductClient) -> AsyncIterator[Fleet]:
         zone = await client.zone.create(name="zone")
         cluster = await client.cluster.create(zone_uuid=zone.uuid, name="cluster")
         yield Fleet(place, client, stack, zone.uuid, cluster.uuid)
+
+
+@pytest.fixture
+async def vms(fleet: Fleet, ipam: Service) -> Vms:
+    """VMs on networks of the fleet's cluster, with a real IPAM behind them."""
+    return Vms(fleet)
 
 
 @pytest.fixture

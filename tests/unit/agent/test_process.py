@@ -145,12 +145,5 @@ async def test_a_backend_may_tell_changes_of_its_own_and_need_not() -> None:
         async def changes(self) -> AsyncIterator[Changed]:
             yield Changed(overflow=True)
 
-    class Silent(VlanBackend):
-        name = "silent"
-        usual = False
-
-        def changes(self) -> None:
-            return None
-
-    (changes,) = Registry([VlanBackend, Telling, Silent], HostLinks(FakeKernel())).changes()
+    (changes,) = Registry([VlanBackend, Telling], HostLinks(FakeKernel())).changes()
     assert [changed async for changed in changes] == [Changed(overflow=True)]

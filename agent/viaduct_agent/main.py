@@ -23,7 +23,7 @@ from viaduct_agent.lanes import Lanes
 from viaduct_agent.links.host import HostLinks
 from viaduct_agent.links.kernel import Look
 from viaduct_agent.links.netlink import Netlink
-from viaduct_agent.links.watch import link_changes
+from viaduct_agent.links.watch import address_changes, link_changes
 from viaduct_agent.notify import Notifier
 from viaduct_agent.session import Session
 from viaduct_agent.settings import AgentSettings, BadSettings, load_settings
@@ -110,6 +110,7 @@ async def run(settings: AgentSettings, password: str) -> None:
                 tasks.create_task(session.run()),
                 tasks.create_task(reports.run()),
                 tasks.create_task(guard.run(link_changes(netlink), *backends.changes())),
+                tasks.create_task(_tell_addresses(netlink, session)),
                 tasks.create_task(_tell_systemd(notifier, netlink, bus, holdings)),
             ]
             queue = topology.agent_queue(host)
@@ -121,6 +122,12 @@ async def run(settings: AgentSettings, password: str) -> None:
                 log.info("agent_stopping")
             for task in background:
                 task.cancel()
+
+
+async def _tell_addresses(netlink: Netlink, session: Session) -> None:
+    """The manager chooses the ends of tunnels by what the last hello told."""
+    async for _ in address_changes(netlink):
+        session.say_hello()
 
 
 async def _tell_systemd(notifier: Notifier, netlink: Netlink, bus: Bus, holdings: Holdings) -> None:

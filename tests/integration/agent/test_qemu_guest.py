@@ -1,4 +1,4 @@
-"""A virtual machine on a NIC as a hypervisor makes it: its frames get through a VXLAN, and to nobody else."""
+"""A virtual machine that libvirt plugs in: its frames get through a VXLAN, and to nobody else."""
 
 import os
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import pytest
 from lab import Host, Lab, LabError, Vm
 from lab.features import running_kernel_supports
 from lab.netns import NetnsHost
+from lab.process import Process
 from lab.qemu import Guest, GuestNic
 
 from viaduct_common.messages.agent import Peer
@@ -97,18 +98,19 @@ def test_a_virtual_machine_reaches_its_network_and_no_other(
 
 def test_a_guest_is_gone_with_its_tap_whatever_happens(hosts: list[Host], guest: Guest) -> None:
     """Also when what was done with it failed, or it could not be plugged in at all."""
-    pids = []
+    pids: list[int] = []
 
     def fail() -> None:
         with guest:
-            pids.append(guest.pid)
+            assert guest.process
+            pids.extend(one.pid for one in guest.process.family())
             assert TAP in hosts[0].run("ip -br link").stdout
             guest.run("false")
 
     with pytest.raises(LabError, match="exit 1"):
         fail()
-    assert guest.pid is None
-    assert not Path(f"/proc/{pids[0]}").exists()
+    assert len(pids) >= 3  # unshare, libvirt, QEMU
+    assert [pid for pid in pids if Process.of(pid)] == []
     assert TAP not in hosts[0].run("ip -br link").stdout
 
     guest.nics = [GuestNic(ELEMENT % "br_none")]

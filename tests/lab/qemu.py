@@ -60,18 +60,28 @@ class Guest:
         return cls(host.enter(), nics, directory, tag=host.netns)
 
     def __enter__(self) -> "Guest":
-        try:
-            self._boot()
-            self._wait_for(r"@ready\r?\n", 0, BOOT_SECONDS)
-        except BaseException:
-            self.stop()
-            raise
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def start(self) -> None:
+        """Boot, and wait until it takes commands; one that runs already is left as it is.
+
+        Raises:
+            LabError: libvirt refused it, or it did not boot; the text holds what both said.
+        """
+        if self.process and self.process.alive():
+            return
+        try:
+            self._boot()
+            self._wait_for(r"@ready\r?\n", 0, BOOT_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Pull the plug; again is no error."""

@@ -1,7 +1,7 @@
 """Converging one host: observe, plan, execute, verify. The lock is held from the look to the last look."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from viaduct_agent.links.differences import differences
 from viaduct_agent.links.execute import execute, left_over
 from viaduct_agent.links.kernel import EVERYTHING, Kernel, Look
 from viaduct_agent.links.marks import SHARED
+from viaduct_agent.links.memory import RememberingKernel
 from viaduct_agent.links.model import Desired, Step
 from viaduct_agent.links.plan import plan
 from viaduct_agent.links.release import plan_release, plan_unused
@@ -52,7 +53,7 @@ class HostLinks:
     """
 
     def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+        self._kernel: Kernel = RememberingKernel(kernel)
         # RTNL is one lock in the kernel: work in parallel would not be faster, only harder to reason about.
         self._lock = asyncio.Lock()
         self._names_by_owner: dict[UUID, set[str]] = {}
@@ -66,6 +67,11 @@ class HostLinks:
         links = await self._kernel.observe(EVERYTHING)
         self._remember(links)
         return links
+
+    def note(self, marked: Iterable[tuple[UUID, str]]) -> None:
+        """Remember devices, told by events, with the mark that they carry: they may have been renamed."""
+        for owner, name in marked:
+            self._names_by_owner.setdefault(owner, set()).add(name)
 
     async def observe_hosts_own(self) -> LinkTable:
         """Every link, those that are not ours with their addresses."""

@@ -50,6 +50,14 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
     if uplink is not None and not uplink.up:  # first: a VLAN device cannot be up while what it stands on is down
         steps.append(SetLink(uplink, with_values(uplink, up=True)))
         uplink = with_values(uplink, up=True)
+    stale = stale_links(desired, table)
+    preconditions.refuse_users(desired, table, frozenset(link.name for link in stale))
+    renamed = [link for link in stale if _in_the_way(link, desired, table)]
+    steps += leave_vlans(renamed, table, keep=desired.members)
+    steps += [DelLink(link) for link in renamed]
+    stale = [link for link in stale if link not in renamed]
+    # First: a bridge with the device of the former VLAN and that of the new one would join the two.
+    steps += [SetLink(link, unplugged(with_values(link, port=()), None)) for link in stale if link.master is not None]
     replaced: set[str] = set()
     for want in desired.links:
         if replaced or not _as_wanted(table.get(want.name), want, uplink):
@@ -57,11 +65,8 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
     if uplink is not None and desired.uplink_master is not None:
         steps += _plug_in(desired.uplink_master, uplink, replaced)
     steps += _join(desired, table, replaced)
-    stale = stale_links(desired, table)
-    if stale:  # last: what replaces it is in place
-        preconditions.refuse_users(desired, table, frozenset(link.name for link in stale))
-        steps += leave_vlans(stale, table, keep=desired.members)
-        steps += [DelLink(link) for link in stale]
+    steps += leave_vlans(stale, table, keep=desired.members)  # last: what replaces them is in place
+    steps += [DelLink(link) for link in stale]
     return tuple(steps)
 
 
@@ -193,6 +198,16 @@ def _join(desired: Desired, table: LinkTable, replaced: set[str]) -> Iterator[St
         moved = have is not None and device == desired.uplink and have.master != desired.uplink_master
         if have is None or fresh or moved or Member(vlan) not in (have.entries or ()):
             yield AddEntry(device, Member(vlan), on_bridge=device != desired.uplink)
+
+
+def _in_the_way(stale: Link, desired: Desired, table: LinkTable) -> bool:
+    """It was renamed: the kernel has no two of one VLAN on one device, or of one VNI on one port."""
+    return not is_bridge(stale) and any(
+        (want.kind, want.parent) == (stale.kind, stale.parent)
+        and want.name not in table
+        and set(want.options) <= set(stale.options)
+        for want in desired.links
+    )
 
 
 def stale_links(desired: Desired, table: LinkTable) -> list[Link]:

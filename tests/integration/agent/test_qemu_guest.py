@@ -27,6 +27,18 @@ ELEMENT = (
     f'<interface type="bridge"><mac address="{MAC}"/><source bridge="%s"/><target dev="{TAP}"/>'
     f'<model type="virtio"/><mtu size="{MTU}"/></interface>'
 )
+# Its own datapath: this machine's kernel may have none of Open vSwitch. Real taps, real frames.
+OPEN_VSWITCH = """
+mkdir -p /run/openvswitch
+cd /run/openvswitch
+ovsdb-tool create conf.db /usr/share/openvswitch/vswitch.ovsschema
+daemon="--pidfile --detach --no-chdir --log-file=/dev/null"
+ovsdb-server conf.db --remote=punix:/run/openvswitch/db.sock $daemon > /dev/null 2>&1
+ovs-vsctl --no-wait init
+ovs-vswitchd --disable-system $daemon > /dev/null 2>&1
+ovs-vsctl --timeout=20 add-br br_gr_7 -- set bridge br_gr_7 datapath_type=netdev
+ip link set br_gr_7 up
+"""
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +129,23 @@ def test_a_guest_is_gone_with_its_tap_whatever_happens(hosts: list[Host], guest:
     with pytest.raises(LabError, match="br_none"), guest:
         pytest.fail("it was plugged into nothing")
     assert TAP not in hosts[0].run("ip -br link").stdout
+
+
+def test_open_vswitch_takes_a_virtual_machine(hosts: list[Host], guest: Guest) -> None:
+    """`<virtualport type='openvswitch'>` is all that libvirt needs to know."""
+    host = hosts[0]
+    host.run(f"set -e\n{OPEN_VSWITCH}")
+    friend = host.add_vm("switched", address="192.168.5.2/24")
+    host.run(f"ovs-vsctl add-port br_gr_7 {friend.port}")
+    element = (ELEMENT % "br_gr_7").replace("<target", '<virtualport type="openvswitch"/><target')
+    guest.nics = [GuestNic(element, ["192.168.5.1/24"])]
+    try:
+        with guest:
+            assert host.run(f"ovs-vsctl port-to-br {TAP}").stdout == "br_gr_7\n"
+            assert guest.ping("192.168.5.2", count=3)
+            assert friend.ping("192.168.5.1")
+            assert guest.ping("192.168.5.2", size_bytes=MTU - ICMP_HEADERS)
+    finally:
+        friend.remove()
+        host.run("ovs-vsctl --if-exists del-br br_gr_7; ovs-appctl -t ovs-vswitchd exit --cleanup", check=False)
+        host.run("kill $(cat /run/openvswitch/ovsdb-server.pid)", check=False)

@@ -5,9 +5,10 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from viaduct_agent.links import requests
+from viaduct_agent.links.addresses import Address, Route
 from viaduct_agent.links.dialogue import Dialogue
 from viaduct_agent.links.kernel import Applied
-from viaduct_agent.links.model import AddLink, DelLink, Step, with_values
+from viaduct_agent.links.model import AddLink, DelEntry, DelLink, Step, with_values
 from viaduct_agent.links.requests import KernelError, as_failure
 
 _MESSAGES_AT_ONCE = 64  # in one send: RTNL is free between sends, so that a VM's tap waits some 20 ms at most
@@ -31,8 +32,8 @@ def apply_plans(
     applied = [Applied() for _ in plans]
     batch: list[_Job] = []
     for job in _jobs(dialogue, plans, indexes, applied):
-        if isinstance(job.step, DelLink) and batch:
-            # The kernel goes on after a refusal; what replaces a device must be there before it is deleted.
+        if batch and _must_wait(job.step, batch):
+            # The kernel goes on after a refusal; what replaces a device, or an address, must be there before it goes.
             _send(dialogue, batch, indexes, applied)
             batch = []
             if applied[job.plan].refusal is not None:
@@ -43,6 +44,12 @@ def apply_plans(
             batch = []
     _send(dialogue, batch, indexes, applied)
     return applied
+
+
+def _must_wait(step: Step, batch: list[_Job]) -> bool:
+    if isinstance(step, DelEntry) and isinstance(step.entry, Address | Route):
+        return not all(isinstance(job.step, DelEntry) for job in batch)
+    return isinstance(step, DelLink)
 
 
 def _jobs(

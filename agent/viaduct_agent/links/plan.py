@@ -6,7 +6,7 @@ Realize, check, dry-run and drift repair are this one planner: "ok" is an empty 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from viaduct_agent.links import kinds, preconditions
+from viaduct_agent.links import carrying, kinds, preconditions
 from viaduct_agent.links.entries import Entry, Member
 from viaduct_agent.links.marks import SHARED
 from viaduct_agent.links.model import (
@@ -31,7 +31,8 @@ SETTABLE = ("mtu", "mac", "master", "up", "generation")
 
 def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
     """Return the steps that turn `actual` into `desired`; a link without our mark is never among them, but for the
-    uplink, which is set up and becomes a port where the network's kind needs it.
+    uplink, which is set up and becomes a port where the network's kind needs it. What the host has of its own there,
+    addresses and routes, goes to the bridge, which is marked until the move is confirmed.
 
     Args:
         desired: the network; its devices in the order of creation.
@@ -40,8 +41,9 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
 
     Raises:
         Conflict: a wanted name is taken by a link of another owner, or of none; `details.device` names it.
-        PreconditionFailed: the uplink is missing, a bridge, a port of another bridge, carries the host's own
-            addresses, or its MTU is too small; no device has the tunnel's address; `details.device` names it.
+        PreconditionFailed: the uplink is missing, a bridge, a port of another bridge, carries addresses or routes of
+            the host that cannot be moved, or its MTU is too small; no device has the tunnel's address;
+            `details.device` names it.
         InUse: a device to be replaced carries links that are not ours; `details.ports` names them.
     """
     table = LinkTable.of(actual)
@@ -51,10 +53,15 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
         steps.append(SetLink(uplink, with_values(uplink, up=True)))
         uplink = with_values(uplink, up=True)
     replaced: set[str] = set()
+    carriers = carrying.carriers(desired, uplink, table)
     for want in resolved(desired, uplink):
+        if carriers and want.name == desired.uplink_master:
+            want = with_values(want, group=carrying.UNCONFIRMED)  # noqa: PLW2901 - the same link, marked
         steps += _one_link(desired, want, table, replaced)
     if uplink is not None and desired.uplink_master is not None:
         steps += _plug_in(desired.uplink_master, uplink, replaced)
+        adding, taking = carrying.moves(carriers, _bridge_now(desired.uplink_master, table, replaced))
+        steps += [*adding, *taking]
     steps += _join(desired, table, replaced)
     stale = stale_links(desired, table)
     if stale:  # last: what replaces it is in place
@@ -143,6 +150,8 @@ def _changed(have: Link, want: Link) -> Link:
     values = {name: getattr(want, name) for name in SETTABLE}
     if want.mac is None:
         values["mac"] = have.mac
+    if want.group:
+        values["group"] = want.group
     port = have.port if want.master == have.master else ()
     return with_values(
         have,
@@ -163,6 +172,11 @@ def _must_be_new(have: Link, want: Link, replaced: set[str]) -> bool:
         return False
     values = dict(have.options)
     return any(values.get(name) != value and not kinds.settable(want.kind, name) for name, value in want.options)
+
+
+def _bridge_now(name: str, table: LinkTable, replaced: set[str]) -> Link:
+    have = None if name in replaced else table.get(name)
+    return Link(name, kinds.BRIDGE) if have is None else have
 
 
 def _plug_in(bridge: str, uplink: Link, replaced: set[str]) -> Iterator[Step]:

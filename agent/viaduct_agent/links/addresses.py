@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 SCOPE_LINK, SCOPE_HOST = 253, 254
 NODAD, NOPREFIXROUTE = 0x02, 0x200
+TEMPORARY = 0x01  # of IPv6 (RFC 8981): made by the kernel alone
 # Flags that are somebody's choice: nodad, home, mngtmpaddr, noprefixroute, autojoin. The others tell a state.
 KEPT_FLAGS = NODAD | 0x10 | 0x100 | NOPREFIXROUTE | 0x400
 _FLAG_WORDS = {0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute", 0x400: "autojoin"}
@@ -173,12 +174,12 @@ class Inet:
         )
 
     def plus(self, thing: Thing) -> "Inet":
-        """As the kernel orders them: addresses of IPv4 as they come, those of IPv6 and routes the last one first."""
+        """As the kernel orders them: of addresses of IPv4 and routes of IPv6 the last one comes last, of the others
+        first."""
         if thing in self.things:
             return self
         rank = _rank(thing)
-        last = rank == _rank_of_v4
-        position = sum(_rank(other) < rank + int(last) for other in self.things)
+        position = sum(_rank(other) < rank + int(rank in _LAST_COMES_LAST) for other in self.things)
         return Inet((*self.things[:position], thing, *self.things[position:]), self.obstacles)
 
     def minus(self, thing: Thing) -> "Inet":
@@ -186,11 +187,19 @@ class Inet:
 
 
 NOTHING = Inet()
-_rank_of_v4 = 0
+_ADDRESS4, _ADDRESS6, _ROUTE4, _ROUTE6 = range(4)
+_LAST_COMES_LAST = {_ADDRESS4, _ROUTE6}
 
 
 def _rank(thing: Thing) -> int:
-    return 2 if isinstance(thing, Route) else int(thing.version == 6)
+    if isinstance(thing, Address):
+        return _ADDRESS4 if thing.version == 4 else _ADDRESS6
+    return _ROUTE4 if thing.version == 4 else _ROUTE6
+
+
+def by_rank(things: Iterable[Thing]) -> tuple[Thing, ...]:
+    """Addresses before routes, IPv4 before IPv6, else in the order given."""
+    return tuple(sorted(things, key=_rank))
 
 
 def in_order(things: Iterable[Thing]) -> tuple[Thing, ...]:
@@ -200,16 +209,18 @@ def in_order(things: Iterable[Thing]) -> tuple[Thing, ...]:
     first address of a subnet is its primary one, and takes the others with it when it goes (ip-sysctl.rst,
     promote_secondaries).
     """
-    v4 = [thing for thing in things if _rank(thing) == _rank_of_v4]
-    v6 = [thing for thing in things if _rank(thing) == 1]
-    routes = [thing for thing in things if isinstance(thing, Route)]
-    near = [route for route in routes if route.via is None]
-    far = [route for route in routes if route.via is not None]
-    return (*v4, *reversed(v6), *reversed(near), *reversed(far))
+    ranked = by_rank(things)
+    first_to_last = [thing for thing in ranked if _rank(thing) in _LAST_COMES_LAST]
+    last_to_first = [thing for thing in reversed(ranked) if _rank(thing) not in _LAST_COMES_LAST]
+    return tuple(sorted([*first_to_last, *last_to_first], key=_stage))
+
+
+def _stage(thing: Thing) -> tuple[bool, bool]:
+    return isinstance(thing, Route), isinstance(thing, Route) and thing.via is not None
 
 
 def without_implied(things: Iterable[Thing]) -> tuple[Thing, ...]:
-    """Leave out what the kernel makes by itself, and makes again for the same address on another device."""
+    """Leave out what the kernel makes by itself for an address, and takes away with it."""
     found = tuple(things)
     addresses = [thing for thing in found if isinstance(thing, Address)]
     return tuple(thing for thing in found if isinstance(thing, Address) or not _is_implied(thing, addresses))
@@ -222,6 +233,7 @@ def _is_implied(route: Route, addresses: list[Address]) -> bool:
         return True
     return any(
         address.version == route.version and address.subnet == route.to and not address.flags & NOPREFIXROUTE
+        and address.valid_seconds is None and not _from_router(address)  # those of IPv6 outlive the address
         and route.metric == (address.metric or (256 if route.version == 6 else 0))
         for address in addresses
     )  # fmt: skip

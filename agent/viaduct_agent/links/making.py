@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from viaduct_agent.links import requests
 from viaduct_agent.links.addresses import Address, Route
+from viaduct_agent.links.correcting import correct_flags
 from viaduct_agent.links.dialogue import Dialogue
 from viaduct_agent.links.kernel import Applied
 from viaduct_agent.links.model import AddLink, DelEntry, DelLink, Step, with_values
@@ -43,6 +44,7 @@ def apply_plans(
             _send(dialogue, batch, indexes, applied)
             batch = []
     _send(dialogue, batch, indexes, applied)
+    correct_flags(dialogue, (step for result in applied for step in result.done), indexes)
     return applied
 
 

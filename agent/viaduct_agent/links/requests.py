@@ -107,7 +107,7 @@ def of_step(step: Step, indexes: Mapping[str, int]) -> Iterator[bytearray]:
         case DelLink(link):
             yield deletion(link.index)
         case AddEntry(device, Address() | Route() as thing):
-            yield from inet.addition(_index(device, indexes), thing)
+            yield inet.addition(_index(device, indexes), thing)
         case DelEntry(device, Address() | Route() as thing):
             yield inet.removal(_index(device, indexes), thing)
         case AddEntry(device, Forwarding() | Neighbour() | Member() as entry):

@@ -10,12 +10,11 @@ from typing import TypeAlias
 
 SCOPE_LINK, SCOPE_HOST = 253, 254
 NODAD, NOPREFIXROUTE = 0x02, 0x200
-TEMPORARY = 0x01  # of IPv6 (RFC 8981): made by the kernel alone
 # Flags that are somebody's choice: nodad, home, mngtmpaddr, noprefixroute, autojoin. The others tell a state.
 KEPT_FLAGS = NODAD | 0x10 | 0x100 | NOPREFIXROUTE | 0x400
 _FLAG_WORDS = {0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute", 0x400: "autojoin"}
 PROTO_KERNEL_RA = 2  # of an address (IFA_PROTO): made by the kernel from a router advertisement
-RT_KERNEL, RT_BOOT = 2, 3
+RT_KERNEL, RT_BOOT, _RT_RA = 2, 3, 9
 MAIN_TABLE, UNICAST = 254, 1
 _SCOPE_WORDS = {0: "global", 200: "site", SCOPE_LINK: "link", SCOPE_HOST: "host", 255: "nowhere"}
 _KIND_WORDS = {1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast"}
@@ -159,7 +158,11 @@ class Inet:
     @property
     def own(self) -> tuple[Thing, ...]:
         """What the host has of its own here: all but the link-local addresses of IPv6."""
-        return tuple(thing for thing in self.things if not (isinstance(thing, Address) and thing.is_link_local))
+        return tuple(thing for thing in self.things if thing not in self.link_local)
+
+    @property
+    def link_local(self) -> tuple[Address, ...]:
+        return tuple(thing for thing in self.things if isinstance(thing, Address) and thing.is_link_local)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -233,24 +236,18 @@ def _is_implied(route: Route, addresses: list[Address]) -> bool:
         return True
     return any(
         address.version == route.version and address.subnet == route.to and not address.flags & NOPREFIXROUTE
-        and address.valid_seconds is None and not _from_router(address)  # those of IPv6 outlive the address
+        and (address.valid_seconds is None or from_router(address))  # others of IPv6 outlive their address
         and route.metric == (address.metric or (256 if route.version == 6 else 0))
         for address in addresses
     )  # fmt: skip
 
 
 def renewed(thing: Thing) -> bool:
-    """Whether a program gave it for a time and will renew it on the device where it put it: a DHCP client. What the
-    kernel made from router advertisements is renewed wherever these are heard, so by the bridge."""
-    return isinstance(thing, Address) and thing.valid_seconds is not None and not _from_router(thing)
+    """Whether a program gave it for a time and will renew it on the device where it put it: a DHCP client."""
+    return isinstance(thing, Address) and thing.valid_seconds is not None and not from_router(thing)
 
 
-def from_router(things: Iterable[Thing]) -> list[Thing]:
-    """What came by router advertisements."""
-    return [thing for thing in things if _from_router(thing)]
-
-
-def _from_router(thing: Thing) -> bool:
-    if isinstance(thing, Route):
-        return thing.protocol == 9  # RTPROT_RA
-    return thing.protocol == PROTO_KERNEL_RA
+def from_router(thing: Thing) -> bool:
+    """Whether the kernel made it from router advertisements. It cannot be moved: the kernel would take the route for
+    somebody else's, and no more advertisements because of it (net/ipv6/ndisc.c, ndisc_router_discovery)."""
+    return thing.protocol == (_RT_RA if isinstance(thing, Route) else PROTO_KERNEL_RA)

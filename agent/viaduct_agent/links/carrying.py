@@ -7,7 +7,7 @@ neighbours need not be told.
 from collections.abc import Iterable
 from uuid import UUID
 
-from viaduct_agent.links.addresses import NOTHING, Address, Thing, in_order, renewed
+from viaduct_agent.links.addresses import NOTHING, Address, Thing, from_router, in_order, renewed
 from viaduct_agent.links.kernel import Look
 from viaduct_agent.links.kinds import BRIDGE
 from viaduct_agent.links.model import (
@@ -54,6 +54,8 @@ def reasons(desired: Desired | None, link: Link) -> list[str]:
     """Why what the host has on `link` cannot be moved safely; with `desired` to the bridge wanted there."""
     inet = link.inet or NOTHING
     found = list(inet.obstacles)
+    if link.kind != BRIDGE and any(from_router(thing) for thing in inet.own):
+        found.append(f"routers configure it, and a port does not hear them (net.ipv6.conf.{link.name}.accept_ra)")
     found += [
         f"a DHCP client renews {thing.text} there"
         for thing in inet.own if isinstance(thing, Address) and renewed(thing)
@@ -90,15 +92,22 @@ def moves(sources: Iterable[Link], onto: Link) -> tuple[list[Step], list[Step]]:
     there = (onto.inet or NOTHING).things
     coming: list[Thing] = []
     for source in sources:
-        things = (source.inet or NOTHING).things if any(thing.version == 6 for thing in own(source)) else own(source)
-        coming += [thing for thing in things if thing not in there and thing not in coming]
+        leaving = _leaving(source)
+        if any(thing.version == 6 for thing in leaving):
+            leaving = (*(source.inet or NOTHING).link_local, *leaving)
+        coming += [thing for thing in leaving if thing not in there and thing not in coming]
     adding: list[Step] = [AddEntry(onto.name, thing, is_bridge(onto)) for thing in in_order(coming)]
     taking: list[Step] = [
         DelEntry(source.name, thing, is_bridge(source))
         for source in sources
-        for thing in reversed(in_order(own(source)))
+        for thing in reversed(in_order(_leaving(source)))
     ]
     return adding, taking
+
+
+def _leaving(source: Link) -> tuple[Thing, ...]:
+    """What routers told a bridge stays: it goes with the bridge, and they tell the NIC what it needs."""
+    return tuple(thing for thing in own(source) if not from_router(thing))
 
 
 def give_back(bridge: Link, nic: Link) -> list[Step]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from viaduct_agent.links import encode
-from viaduct_agent.links.addresses import KEPT_FLAGS, NODAD, PROTO_KERNEL_RA, TEMPORARY, Address, Route, Thing
+from viaduct_agent.links.addresses import KEPT_FLAGS, NODAD, PROTO_KERNEL_RA, Address, Route, Thing
 from viaduct_agent.links.parse import attributes
 
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWROUTE, _RTM_DELROUTE = 20, 21, 24, 25
@@ -18,7 +18,7 @@ _IFADDR = struct.Struct("=BBBBi")
 _CACHEINFO = struct.Struct("=IIII")
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_BROADCAST, _IFA_CACHEINFO = 1, 2, 3, 4, 6
 _IFA_FLAGS, _IFA_RT_PRIORITY, _IFA_PROTO = 8, 9, 11
-_IFA_F_TENTATIVE = 0x40
+_IFA_F_TEMPORARY, _IFA_F_TENTATIVE = 0x01, 0x40
 _FOR_EVER = 0xFFFF_FFFF
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 2, 4, 5, 6, 7
@@ -57,7 +57,7 @@ def parse_thing(body: bytes, name: str) -> tuple[int, Address] | None:
     preferred, valid, _, _ = _CACHEINFO.unpack(
         found.get(_IFA_CACHEINFO, struct.pack("=IIII", _FOR_EVER, _FOR_EVER, 0, 0))
     )
-    temporary = flags & TEMPORARY if family == socket.AF_INET6 else 0  # of IPv4 the bit has another meaning
+    temporary = family == socket.AF_INET6 and flags & _IFA_F_TEMPORARY
     protocol = found.get(_IFA_PROTO, b"\0")[0]
     return index, Address(
         local=_ip(local or other or b"") or "",
@@ -66,7 +66,7 @@ def parse_thing(body: bytes, name: str) -> tuple[int, Address] | None:
         broadcast=_ip(found.get(_IFA_BROADCAST)),
         scope=scope,
         label=label if label and label != name else None,
-        flags=flags & KEPT_FLAGS | temporary,
+        flags=flags & KEPT_FLAGS,
         metric=_u32(found.get(_IFA_RT_PRIORITY)),
         protocol=PROTO_KERNEL_RA if temporary else protocol,
         valid_seconds=None if valid == _FOR_EVER else valid,
@@ -174,7 +174,7 @@ def _address(kind: int, flags: int, index: int, address: Address) -> bytearray:
     parts = [
         encode.attribute(_IFA_LOCAL, _packed(address.local)),
         encode.attribute(_IFA_ADDRESS, _packed(address.peer or address.local)),
-        encode.number(_IFA_FLAGS, address.flags & KEPT_FLAGS),
+        encode.number(_IFA_FLAGS, address.flags),
     ]
     if address.broadcast:
         parts.append(encode.attribute(_IFA_BROADCAST, _packed(address.broadcast)))

@@ -382,4 +382,5 @@ SETTINGS: dict[str, str] = {
 AGENT_SETTINGS = {
     "amqp_url": "`amqp://host:port/vhost`, without user and password",
     "heartbeat_seconds": "between two heartbeats; the manager must be set to the same",
+    "probe_seconds": "gateways and broker must answer so soon after the host's addresses moved, else it is undone",
 }

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mutabl
 from pathlib import Path
 
 import pytest
+from lab.machine import wait_until
 
 from viaduct_agent.backends.api import L2OnHost
 from viaduct_agent.backends.novlan import NoVlanBackend
@@ -24,8 +25,6 @@ from viaduct_agent.links.probing import NetworkProber
 from viaduct_agent.links.table import LinkTable
 from viaduct_common.errors import BackendFailed, PreconditionFailed
 from viaduct_common.messages.l2 import L2NetworkInventory
-
-from lab.machine import wait_until
 
 from .conftest import Namespace
 
@@ -204,13 +203,13 @@ class Talk:
     async def goes_on(self) -> None:
         """Wait until something that was said from now on has come back."""
         until = self.echoes + 2
-        while self.echoes < until:
+        while self.echoes < until:  # noqa: ASYNC110 - the traffic itself is the clock
             await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("address", [GATEWAY, "2001:db8::1"])
 async def test_a_connection_stays_up_while_its_addresses_move(
-    host: Host, netlink: Netlink, far: Netlink, network: Make, broker: asyncio.Server, address: str
+    host: Host, netlink: Netlink, far: Netlink, network: Make, *, broker: asyncio.Server, address: str
 ) -> None:
     """Realize and release, with traffic all the while; of a thousand datagrams a second next to none is lost."""
     host.configure(SIMPLE)
@@ -265,7 +264,7 @@ class Lost:
 
     async def some_more(self) -> None:
         until = self.sent + 200
-        while self.sent < until:
+        while self.sent < until:  # noqa: ASYNC110 - the traffic itself is the clock
             await asyncio.sleep(0.01)
 
     def close(self) -> None:
@@ -355,7 +354,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("reached", [True, False])
 async def test_a_move_that_a_killed_agent_left_is_confirmed_or_undone_by_the_next(
-    host: Host, netlink: Netlink, network: Make, broker: asyncio.Server, tmp_path: Path, reached: bool
+    host: Host, netlink: Netlink, network: Make, *, broker: asyncio.Server, tmp_path: Path, reached: bool
 ) -> None:
     """The kernel remembers that nobody confirmed it; the broker decides."""
     host.configure(RICH)
@@ -464,6 +463,7 @@ async def test_addresses_that_cannot_be_moved_safely_are_refused(
     host: Host,
     netlink: Netlink,
     network: Make,
+    *,
     tmp_path: Path,
     commands: list[str],
     files: dict[str, str],

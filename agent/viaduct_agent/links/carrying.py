@@ -7,7 +7,7 @@ neighbours need not be told.
 from collections.abc import Iterable
 from uuid import UUID
 
-from viaduct_agent.links.addresses import NOTHING, Address, Thing, from_router, in_order, renewed
+from viaduct_agent.links.addresses import NOTHING, Address, Route, Thing, from_router, in_order, renewed
 from viaduct_agent.links.kernel import Look
 from viaduct_agent.links.kinds import BRIDGE
 from viaduct_agent.links.model import (
@@ -111,10 +111,12 @@ def _leaving(source: Link) -> tuple[Thing, ...]:
 
 
 def give_back(bridge: Link, nic: Link) -> list[Step]:
-    """The NIC gets all that the bridge has, leaves it, and only then the bridge loses it."""
+    """The NIC gets all that the bridge has, leaves it, and only then the bridge loses it. Routes come after it left:
+    while it is a port it does not hear what neighbours answer, and would ask again only a second later."""
     adding, taking = moves([bridge] if own(bridge) else [], nic)
+    routes = [step for step in adding if isinstance(step, AddEntry) and isinstance(step.entry, Route)]
     leaving: list[Step] = [] if nic.master is None else [SetLink(nic, with_values(nic, master=None, port=()))]
-    return [*adding, *leaving, *taking]
+    return [*(step for step in adding if step not in routes), *leaving, *routes, *taking]
 
 
 def home_of(bridge: Link, table: LinkTable, uplink: str | None = None) -> Link | None:

@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings
 
 from viaduct_agent.settings import AgentSettings
 from viaduct_common import errors, topology
-from viaduct_common.messages import agent, batch, cluster, host, ipam, l2, l3, operation, realization, zone
+from viaduct_common.messages import agent, batch, cluster, host, ipam, l2, l3, operation, realization, vm, zone
 from viaduct_common.messages.base import ErrorBody, Request, reply_adapter
 from viaduct_common.messages.registry import IPAM_REQUESTS, MANAGER_REQUESTS
 from viaduct_ipam.settings import IpamSettings
@@ -47,6 +47,10 @@ INVENTORIES: list[type[BaseModel]] = [
     l2.CandidateClusters,
     l2.RefusedCluster,
     l3.L3NetworkInventory,
+    vm.NicRequest,
+    vm.NicInventory,
+    vm.NicIp,
+    vm.Placement,
     operation.OperationInventory,
     operation.OperationStep,
     realization.RealizationInventory,
@@ -71,11 +75,18 @@ AGENT_PARTS: list[type[BaseModel]] = [
     agent.L2Desired,
     agent.L2Inquiry,
     agent.ItemResult,
+    agent.Orphan,
     agent.Held,
     agent.InterfaceFact,
     agent.HealthFact,
 ]
-COMMANDS = [agent.RealizeL2Command, agent.ReleaseL2Command, agent.CheckL2Command, agent.SyncHostCommand]
+COMMANDS = [
+    agent.RealizeL2Command,
+    agent.ReleaseL2Command,
+    agent.CheckL2Command,
+    agent.SyncHostCommand,
+    agent.ListOrphansCommand,
+]
 REPORTS = [agent.Completion, agent.HostHello, agent.HostHeartbeat, agent.HostDrift]
 LINKED = {model.__name__ for model in [*INVENTORIES, *AGENT_PARTS]}
 
@@ -299,16 +310,28 @@ def fields_table(rows: list[list[str]]) -> str:
 def l2_type_table() -> str:
     types = L2Types.from_entry_points()
     rows = []
-    for name in (l2.L2_NOVLAN, l2.L2_VLAN):
+    examples = {"vlan": 10, "vni": 10, "key": 10}
+    placeholders = {"vlan": "<vlan>", "vni": "<vni>", "key": "<key>"}
+    for name in (l2.L2_NOVLAN, l2.L2_VLAN, l2.L2_VXLAN, l2.L2_OVS_GRE):
         kind = types.get(name)
         schema = schema_of(kind.fields, "validation")
         own = "; ".join(f"{row[0]}: {row[1]}, {row[2]}" for row in rows_of(name, schema, with_default=True))
-        example = kind.device_names("eth1", {"vlan": 10})
-        key = kind.conflict_key("<interface>", {"vlan": "<vlan>"})
-        rows.append(
-            [f"`{name}`", own or "none", f"`{key}`", ", ".join(f"`{one}`" for one in example), str(kind.default_mtu)]
-        )
-    return table(["type", "fields of its own", "conflict key", "devices on `eth1` (VLAN 10)", "default MTU"], rows)
+        example = kind.device_names("eth1", examples)
+        key = kind.conflict_key("<interface>", placeholders)
+        devices, backends = (", ".join(f"`{one}`" for one in names) for names in (example, kind.backends))
+        mtu = str(kind.default_mtu(examples))
+        rows.append([f"`{name}`", own or "none", f"`{key}`", devices, mtu, backends])
+    return table(
+        [
+            "type",
+            "fields of its own",
+            "conflict key",
+            "devices on `eth1` (VLAN, VNI, key 10)",
+            "default MTU",
+            "backends",
+        ],
+        rows,
+    )
 
 
 def event_table() -> str:

@@ -16,19 +16,21 @@ from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes, Turn
 from viaduct_agent.links.host import Checked, HostLinks
-from viaduct_agent.links.marks import SHARED
+from viaduct_agent.orphans import Orphanage
 from viaduct_agent.replay import Replays
 from viaduct_common import topology
 from viaduct_common.bus import Delivery, GiveBack
 from viaduct_common.bus.failures import BusError
 from viaduct_common.bus.intake import check_envelope
-from viaduct_common.errors import DeadlineExceeded, InvalidRequest, UnsupportedType, ViaductError
+from viaduct_common.errors import DeadlineExceeded, HostUnreachable, InvalidRequest, UnsupportedType, ViaductError
 from viaduct_common.messages.agent import (
     CheckL2Command,
     Completion,
     ItemResult,
     L2Desired,
     L2Inquiry,
+    ListOrphansCommand,
+    Orphan,
     RealizeL2Command,
     ReleaseL2Command,
     SyncHostCommand,
@@ -40,8 +42,9 @@ ITEM_SECONDS = Histogram("viaduct_agent_item_seconds", "Time of one item, its wa
 _GIVE_BACK_PAUSE_SECONDS = 1.0  # a command that cannot be answered comes again at once: not in a tight loop
 
 AnyCommand = RealizeL2Command | ReleaseL2Command | CheckL2Command | SyncHostCommand
-COMMANDS: dict[str, type[AnyCommand]] = {
-    kind.message_type: kind for kind in (RealizeL2Command, ReleaseL2Command, CheckL2Command, SyncHostCommand)
+COMMANDS: dict[str, type[AnyCommand | ListOrphansCommand]] = {
+    kind.message_type: kind
+    for kind in (RealizeL2Command, ReleaseL2Command, CheckL2Command, SyncHostCommand, ListOrphansCommand)
 }
 SendCompletion = Callable[[Completion], Awaitable[None]]
 Work = Callable[[L2Desired, ItemResult], Awaitable[ItemResult]]
@@ -68,7 +71,9 @@ class Dispatcher:
         self._lanes = lanes
         self._send = send
         self._interface_map = interface_map
-        self._syncs: Replays[list[UUID]] = Replays(limit=256)
+        self._orphanage = Orphanage(backends, links, holdings, lanes)
+        self._syncs: Replays[list[Orphan]] = Replays(limit=256)
+        self._sweeps: Replays[Completion] = Replays(limit=256)
 
     async def handle(self, delivery: Delivery) -> None:
         """Do a command and answer it; returning acks it.
@@ -79,33 +84,43 @@ class Dispatcher:
         """
         check_envelope(delivery, max_body_bytes=topology.MAX_COMMAND_BYTES)
         command, command_id = _parse(delivery)
-        # No await up to here: turns are taken in the order in which the commands came.
-        turns = [self._lanes.enter(item.l2_network.uuid) for item in command.items]
         structlog.contextvars.bind_contextvars(command=command.message_type, message_id=str(command_id))
-        try:
-            released: list[UUID] = []
-            if isinstance(command, SyncHostCommand):
-                released = await self._release_unlisted(command, command_id)
-            async with asyncio.TaskGroup() as tasks:
-                work = [
-                    tasks.create_task(self._item(command, item, turn, delivery.deadline))
-                    for item, turn in zip(command.items, turns, strict=True)
-                ]
-        finally:
-            for turn in turns:
-                turn.leave()
-        completion = Completion(
-            host_uuid=self._host_uuid,
-            command=command.message_type,
-            command_id=command_id,
-            items=[task.result() for task in work],
-            released=released,
-        )
+        if isinstance(command, ListOrphansCommand):
+            completion = await self._orphans(command, command_id, delivery)
+        else:
+            # No await up to here: turns are taken in the order in which the commands came.
+            turns = [self._lanes.enter(item.l2_network.uuid) for item in command.items]
+            completion = await self._items(command, command_id, turns, delivery.deadline)
         try:
             await self._send(completion)
         except BusError as exc:
             await asyncio.sleep(_GIVE_BACK_PAUSE_SECONDS)
             raise GiveBack(f"the completion was not taken: {exc}") from exc
+
+    async def _items(
+        self, command: AnyCommand, command_id: UUID, turns: list[Turn], deadline: float | None
+    ) -> Completion:
+        """Items begin in their order, each once its lane is free."""
+        try:
+            left: list[Orphan] = []
+            if isinstance(command, SyncHostCommand):
+                left = await self._release_unlisted(command, command_id)
+            async with asyncio.TaskGroup() as tasks:
+                work = [
+                    tasks.create_task(self._item(command, item, turn, deadline))
+                    for item, turn in zip(command.items, turns, strict=True)
+                ]
+        finally:
+            for turn in turns:
+                turn.leave()
+        return Completion(
+            host_uuid=self._host_uuid,
+            command=command.message_type,
+            command_id=command_id,
+            items=[task.result() for task in work],
+            released=[orphan.l2_network_uuid for orphan in left if orphan.swept],
+            orphans=[orphan for orphan in left if not orphan.swept],
+        )
 
     async def _item(self, command: AnyCommand, item: L2Desired, turn: Turn, deadline: float | None) -> ItemResult:
         started = time.perf_counter()
@@ -144,7 +159,7 @@ class Dispatcher:
         try:
             changes = await self._backends.of(want).realize(want)
         except BaseException:
-            self._holdings.not_realized(uuid)
+            self._holdings.not_realized(want)
             raise
         self._holdings.realized(want)
         return blank.model_copy(update={"changes": list(changes)})
@@ -171,43 +186,51 @@ class Dispatcher:
             update |= {"outcome": "failed", "error": checked.refusal.to_body()}
         return blank.model_copy(update=update)
 
-    async def _release_unlisted(self, command: SyncHostCommand, command_id: UUID) -> list[UUID]:
+    async def _release_unlisted(self, command: SyncHostCommand, command_id: UUID) -> list[Orphan]:
         """Release what carries our mark and is not listed. The same command delivered again releases nothing more:
         what was realised since it was written is not in it either."""
         done = self._syncs.get(command_id)
         if done is not None:
             return done
         before = self._holdings.fences()
-        listed = {item.l2_network.uuid for item in command.items}
+        listed = {item.l2_network.uuid for item in command.items} | set(command.listed)
         try:
-            links = await self._links.observe()
+            left = await self._orphanage.release_leftovers(listed)
         except ViaductError as exc:  # the items will say so, too; the digest brings another sync
             log.warning("leftovers_not_seen", code=exc.code, error=exc.message)
             return []
-        owners = links.owners().keys() - {SHARED}
-        gone = [uuid for uuid in sorted(owners - listed) if await self._release_leftover(uuid, before.get(uuid))]
-        for uuid in {held.l2_network_uuid for held in self._holdings.held()} - listed - owners:
+        told = listed | {orphan.l2_network_uuid for orphan in left}
+        known = {held.l2_network_uuid for held in self._holdings.held()} | self._holdings.wanted().keys()
+        for uuid in known - told:
             if self._holdings.fence(uuid) == before.get(uuid) and not self._lanes.busy(uuid):
-                self._holdings.released(uuid)  # held, yet nothing of it is left in the kernel
-        await self._links.release_unused()
-        self._syncs.put(command_id, gone)
-        return gone
+                self._holdings.released(uuid)  # held or refused, yet nothing of it is left in the kernel
+        self._syncs.put(command_id, left)
+        return left
 
-    async def _release_leftover(self, uuid: UUID, fence: int | None) -> bool:
-        async with self._lanes.enter(uuid):
-            if self._holdings.fence(uuid) != fence:
-                return False  # a newer command than this sync has come for it
-            try:
-                changes = await self._links.release(uuid)
-            except ViaductError as exc:  # in use by VMs: told by the digest until it can go
-                log.warning("leftover_not_released", l2_uuid=str(uuid), code=exc.code, error=exc.message)
-                return False
-            self._holdings.released(uuid)
-            log.info("leftover_released", l2_uuid=str(uuid), changes=list(changes))
-            return True
+    async def _orphans(self, command: ListOrphansCommand, command_id: UUID, delivery: Delivery) -> Completion:
+        """A sweep is done once: what was realised since it was written is not in its list."""
+        answered = self._sweeps.get(command_id)
+        if answered is not None:
+            return answered
+        blank = Completion(host_uuid=self._host_uuid, command=command.message_type, command_id=command_id, items=[])
+        try:
+            if delivery.deadline is not None and time.monotonic() > delivery.deadline:
+                raise DeadlineExceeded("the deadline passed before it was started; nothing was changed")
+            if command.sweep and delivery.redelivered:
+                raise HostUnreachable("the sweep was interrupted; what it did not reach is as it was")
+            if command.sweep:
+                found = await self._orphanage.sweep(command.listed, force=command.force)
+            else:
+                found = await self._orphanage.find(command.listed)
+        except ViaductError as exc:
+            return blank.model_copy(update={"error": exc.to_body()})
+        completion = blank.model_copy(update={"orphans": found})
+        if command.sweep:
+            self._sweeps.put(command_id, completion)
+        return completion
 
 
-def _parse(delivery: Delivery) -> tuple[AnyCommand, UUID]:
+def _parse(delivery: Delivery) -> tuple[AnyCommand | ListOrphansCommand, UUID]:
     kind = COMMANDS.get(delivery.type)
     if kind is None:
         raise UnsupportedType(f"no command {delivery.type!r}", type=delivery.type)

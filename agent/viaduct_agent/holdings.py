@@ -2,13 +2,12 @@
 start, and what was commanded since."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from viaduct_agent.backends.api import L2OnHost
 from viaduct_agent.links.marks import SHARED
-from viaduct_agent.links.table import LinkTable
 from viaduct_common.digest import holdings_digest
 from viaduct_common.messages.agent import Held
 
@@ -33,13 +32,20 @@ class Holdings:
 
     def __init__(self) -> None:
         self._held: dict[UUID, Holding] = {}
+        self._refused: dict[UUID, L2OnHost] = {}
         self._fences: OrderedDict[UUID, int] = OrderedDict()
+        self._subscribers: list[Callable[[UUID], object]] = []
 
-    def adopt(self, links: LinkTable) -> None:
-        """Take over what the marks say. It counts as held, but not as proven: a sync is due, see `digest`."""
-        for owner, marked in links.owners().items():
+    def subscribe(self, subscriber: Callable[[UUID], object]) -> None:
+        """Call it with each network that is from now on realized, not realized or released."""
+        self._subscribers.append(subscriber)
+
+    def adopt(self, marked: Mapping[UUID, int]) -> None:
+        """Take over what the marks say: the newest generation by owner. It counts as held, but not as proven: a sync is
+        due, see `digest`."""
+        for owner, found in marked.items():
             if owner != SHARED:
-                generation = max(marked, self._fences.get(owner, 0))
+                generation = max(found, self._fences.get(owner, 0))
                 self._held[owner] = Holding(generation)
                 self._fences[owner] = generation
 
@@ -66,13 +72,19 @@ class Holdings:
 
     def realized(self, want: L2OnHost) -> None:
         self._held[want.network.uuid] = Holding(want.generation, want)
+        self._refused.pop(want.network.uuid, None)
+        self._publish(want.network.uuid)
 
-    def not_realized(self, uuid: UUID) -> None:
+    def not_realized(self, want: L2OnHost) -> None:
         """A realize failed: whatever the host has of it is not what it should have."""
-        self._held.pop(uuid, None)
+        self._held.pop(want.network.uuid, None)
+        self._refused[want.network.uuid] = want
+        self._publish(want.network.uuid)
 
     def released(self, uuid: UUID) -> None:
         self._held.pop(uuid, None)
+        self._refused.pop(uuid, None)
+        self._publish(uuid)
 
     def mark_broken(self, uuid: UUID, broken: bool) -> None:
         holding = self._held.get(uuid)
@@ -103,8 +115,16 @@ class Holdings:
         """Networks whose wanted state is known, broken ones included."""
         return {uuid: holding.want for uuid, holding in self._held.items() if holding.want is not None}
 
+    def wanted(self) -> dict[UUID, L2OnHost]:
+        """Networks that this host was told to have, whether it could make them or not."""
+        return self.watched() | self._refused
+
     def __len__(self) -> int:
         return len(self._held)
+
+    def _publish(self, uuid: UUID) -> None:
+        for subscriber in self._subscribers:
+            subscriber(uuid)
 
     def _prune(self) -> None:
         excess = len(self._fences) - len(self._held) - _TOMBSTONES

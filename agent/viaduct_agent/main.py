@@ -11,9 +11,12 @@ from pathlib import Path
 
 import structlog
 
+from viaduct_agent.backends.abilities import Closing, Configured, Leftovers
 from viaduct_agent.backends.api import GROUP, Registry
 from viaduct_agent.dispatch import Dispatcher
 from viaduct_agent.drift import DriftGuard
+from viaduct_agent.driftreports import DriftReports
+from viaduct_agent.fights import Fights
 from viaduct_agent.health import health_facts
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
@@ -29,7 +32,7 @@ from viaduct_agent.settings import AgentSettings, BadSettings, load_settings
 from viaduct_common import topology
 from viaduct_common.bus import Bus, Outgoing
 from viaduct_common.errors import ViaductError
-from viaduct_common.messages.agent import Completion
+from viaduct_common.messages.agent import Completion, HealthFact
 from viaduct_common.messages.base import Report
 from viaduct_common.plugins import PluginError, load_plugins
 from viaduct_common.process import stop_signals
@@ -65,7 +68,7 @@ async def run(settings: AgentSettings, password: str) -> None:
     """
     host = settings.host_uuid
     notifier = Notifier(os.environ)
-    holdings, lanes = Holdings(), Lanes()
+    holdings, lanes, fights = Holdings(), Lanes(), Fights()
     bus = Bus(settings.amqp_url, name=f"agent/{host}", username=settings.broker_user, password=password)
     async with contextlib.AsyncExitStack() as stack:
         stop = await stack.enter_async_context(stop_signals())
@@ -77,7 +80,15 @@ async def run(settings: AgentSettings, password: str) -> None:
             keeper=Keepers(),
         )
         backends = Registry(load_plugins(GROUP), links)
-        holdings.adopt(await links.observe())
+        for backend in backends.all():
+            if isinstance(backend, Configured):
+                backend.configure(settings)
+            if isinstance(backend, Closing):
+                stack.push_async_callback(backend.aclose)
+        holdings.adopt((await links.observe()).owners())
+        for backend in backends.all():
+            if isinstance(backend, Leftovers):
+                holdings.adopt(await backend.marked())
         session = Session(
             host,
             version=version("viaduct"),
@@ -85,7 +96,7 @@ async def run(settings: AgentSettings, password: str) -> None:
             holdings=holdings,
             send=_sender(bus, settings, topology.report_key(host)),
             observe=links.observe_hosts_own,
-            health=health_facts,
+            health=_health(fights),
             heartbeat_seconds=settings.heartbeat_seconds,
         )
         dispatcher = Dispatcher(
@@ -97,7 +108,8 @@ async def run(settings: AgentSettings, password: str) -> None:
             send=_completion_sender(bus, settings),
             interface_map=settings.interface_map,
         )
-        guard = DriftGuard(backends, holdings, lanes, session.drift, links=links)
+        reports = DriftReports(session.drift)
+        guard = DriftGuard(backends, holdings, lanes, reports.tell, links=links, policy=settings.drift, fights=fights)
         stack.enter_context(HealthServer(settings.metrics_listen, lambda: bus.connected))
         await stack.enter_async_context(bus)
         bus.on_connect(session.on_connect)
@@ -105,7 +117,8 @@ async def run(settings: AgentSettings, password: str) -> None:
             background = [
                 tasks.create_task(_settle(links, holdings)),
                 tasks.create_task(session.run()),
-                tasks.create_task(guard.run(link_changes(netlink))),
+                tasks.create_task(reports.run()),
+                tasks.create_task(guard.run(link_changes(netlink), *backends.changes())),
                 tasks.create_task(_tell_systemd(notifier, netlink, bus, holdings)),
             ]
             queue = topology.agent_queue(host)
@@ -123,7 +136,7 @@ async def _settle(links: HostLinks, holdings: Holdings) -> None:
     """End what a former process left unconfirmed."""
     try:
         for uuid in await links.settle():
-            holdings.not_realized(uuid)
+            holdings.released(uuid)
     except ViaductError as exc:  # the mark stays in the kernel for the next start
         log.error("move_not_settled", code=exc.code, error=exc.message)
 
@@ -143,6 +156,13 @@ async def _tell_systemd(notifier: Notifier, netlink: Netlink, bus: Bus, holdings
             log.exception("watchdog_not_fed")
             continue
         notifier.send(watchdog="1")
+
+
+def _health(fights: Fights) -> Callable[[], Awaitable[list[HealthFact]]]:
+    async def facts() -> list[HealthFact]:
+        return [*await health_facts(), fights.health()]
+
+    return facts
 
 
 def _status(bus: Bus, holdings: Holdings) -> str:

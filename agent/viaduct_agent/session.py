@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from viaduct_agent.driftreports import Drift
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.links.kinds import BRIDGE
 from viaduct_agent.links.model import Link
@@ -13,8 +14,7 @@ from viaduct_agent.links.table import LinkTable
 from viaduct_common.bus.failures import BusError
 from viaduct_common.errors import ViaductError
 from viaduct_common.messages.agent import HealthFact, HostDrift, HostHeartbeat, HostHello, InterfaceFact
-from viaduct_common.messages.base import ErrorBody, Report
-from viaduct_common.messages.l2 import Difference
+from viaduct_common.messages.base import Report
 
 log = structlog.get_logger()
 _MOST_INTERFACES = 1000  # some 200 bytes each; a message may have a MiB, and a host thousands of taps
@@ -75,21 +75,26 @@ class Session:
             except TimeoutError:
                 continue
 
-    async def drift(self, uuid: UUID, generation: int, found: list[Difference], error: ErrorBody | None) -> None:
-        """Tell the manager; if it cannot be told, the digest tells what is still wrong."""
-        report = HostDrift(
-            host_uuid=self._host_uuid,
-            session_id=self.session_id,
-            l2_network_uuid=uuid,
-            generation=generation,
-            differences=found,
-            repaired=error is None,
-            error=error,
+    async def drift(self, drift: Drift) -> None:
+        """Tell the manager.
+
+        Raises:
+            BusError: it could not be told; until it is, the digest tells what is still wrong.
+        """
+        await self._send(
+            HostDrift(
+                host_uuid=self._host_uuid,
+                session_id=self.session_id,
+                l2_network_uuid=drift.uuid,
+                generation=drift.generation,
+                differences=list(drift.differences),
+                repaired=drift.repaired,
+                policy=drift.policy,
+                storm=drift.storm,
+                repairs=drift.repairs,
+                error=drift.error,
+            )
         )
-        try:
-            await self._send(report)
-        except BusError as exc:
-            log.warning("report_not_sent", reason=str(exc), l2_uuid=str(uuid))
 
     def _heartbeat(self) -> HostHeartbeat:
         self._sequence += 1

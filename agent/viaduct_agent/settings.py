@@ -11,6 +11,7 @@ from uuid import UUID
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from viaduct_agent.driftreports import Policy
 from viaduct_agent.links.moving import PROBE_SECONDS
 from viaduct_common.messages.fields import IfName
 from viaduct_common.telemetry import LogFormat
@@ -24,7 +25,9 @@ class BadSettings(Exception):
 
 
 class AgentSettings(BaseSettings):
-    """`interface_map` maps a `physicalInterface` (a label) to this host's own device.
+    """`interface_map` maps a `physicalInterface` (a label) to this host's own device. `ovsdb_socket` is where Open
+    vSwitch's ovsdb-server listens, db.sock in $OVS_RUNDIR or /run/openvswitch if it is not set. `drift` is what is done
+    about what another hand changed: it is repaired, or only reported.
 
     Without `password_file` the password is systemd's credential `amqp_password` (LoadCredential=).
     """
@@ -39,7 +42,9 @@ class AgentSettings(BaseSettings):
     log_format: LogFormat = "auto"
     metrics_listen: str | None = Field(default=None, pattern=r"^.*:\d+$")
     probe_seconds: float = Field(default=PROBE_SECONDS, gt=0, le=60)
+    drift: Policy = "repair"
     interface_map: dict[str, IfName] = Field(default_factory=dict)
+    ovsdb_socket: Path | None = None
 
     @field_validator("amqp_url")
     @classmethod

@@ -21,7 +21,8 @@ from pydantic import ValidationError
 
 from viaduct_common.bus import Bus
 from viaduct_common.errors import InvalidRequest
-from viaduct_common.messages import cluster, host, ipam, l2, l3, operation, owner, realization, zone
+from viaduct_common.messages import cluster, host, ipam, l2, l3, operation, owner, realization, vm, zone
+from viaduct_common.messages.agent import Orphan
 from viaduct_common.messages.base import Page, Request
 from viaduct_common.messages.batch import Batch
 
@@ -51,6 +52,9 @@ class ViaductClient:
         self.operation = Operations(self)
         self.realization = Realizations(self)
         self.owner = Owners(self)
+        self.vm = Vms(self)
+        self.nic = Nics(self)
+        self.placement = Placements(self)
         self.scope = Scopes(self)
         self.range = Ranges(self)
         self.reservation = Reservations(self)
@@ -164,6 +168,15 @@ class Hosts(_Family):
     async def delete(self, **fields: Any) -> host.HostInventory | None:
         return await self._send(host.DeleteHost, fields)
 
+    async def move(self, **fields: Any) -> host.HostInventory:
+        return await self._send(host.MoveHost, fields)
+
+    async def orphans(self, **fields: Any) -> list[Orphan]:
+        return await self._send(host.ListOrphans, fields)
+
+    async def sweep_orphans(self, **fields: Any) -> list[Orphan]:
+        return await self._send(host.SweepOrphans, fields)
+
 
 class L2Networks(_Family):
     async def create(self, **fields: Any) -> l2.L2NetworkInventory:
@@ -186,6 +199,12 @@ class L2Networks(_Family):
 
     async def detach(self, **fields: Any) -> operation.OperationInventory:
         return await self._send(l2.DetachL2, fields)
+
+    async def change_vlan(self, **fields: Any) -> operation.OperationInventory:
+        return await self._send(l2.ChangeL2Vlan, fields)
+
+    async def change_mtu(self, **fields: Any) -> operation.OperationInventory:
+        return await self._send(l2.ChangeL2Mtu, fields)
 
     async def check(self, **fields: Any) -> list[l2.HostCheck]:
         return await self._send(l2.CheckL2, fields)
@@ -230,6 +249,27 @@ class Realizations(_Family):
 class Owners(_Family):
     async def look_up(self, **fields: Any) -> list[str]:
         return await self._send(owner.LookUpOwners, fields)
+
+
+class Vms(_Family):
+    async def prepare_networks(self, **fields: Any) -> list[vm.NicInventory]:
+        return await self._send(vm.PrepareVmNetworks, fields)
+
+    async def release_networks(self, **fields: Any) -> list[vm.NicInventory]:
+        return await self._send(vm.ReleaseVmNetworks, fields)
+
+    async def migrate_networks(self, **fields: Any) -> list[vm.NicInventory]:
+        return await self._send(vm.MigrateVmNetworks, fields)
+
+
+class Nics(_Family):
+    async def query(self, **fields: Any) -> Page[vm.NicInventory]:
+        return await self._send(vm.QueryNics, fields)
+
+
+class Placements(_Family):
+    async def hosts(self, **fields: Any) -> vm.Placement:
+        return await self._send(vm.FindPlacement, fields)
 
 
 class Scopes(_Family):

@@ -6,24 +6,36 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from prometheus_client import Counter
 
 from viaduct_common import topology
 from viaduct_common.bus import Bus, Delivery, StoreUnavailable
 from viaduct_common.bus.intake import check_envelope, parse_request
 from viaduct_common.bus.letters import dead_letter
 from viaduct_common.digest import holdings_digest
-from viaduct_common.errors import Forbidden, NotFound, UnsupportedType, ViaductError
-from viaduct_common.messages.agent import Completion, HostDrift, HostHeartbeat, HostHello, ItemResult
+from viaduct_common.errors import Conflict, Forbidden, NotFound, UnsupportedType, ViaductError
+from viaduct_common.messages.agent import (
+    Completion,
+    HostDrift,
+    HostHeartbeat,
+    HostHello,
+    ItemResult,
+    ListOrphansCommand,
+    Outcome,
+    SyncHostCommand,
+)
+from viaduct_common.messages.base import ErrorBody
 from viaduct_common.messages.host import HostInventory
 from viaduct_common.postgres.pool import Connection, Pool, transaction
 from viaduct_common.telemetry import DEAD_LETTERS
-from viaduct_manager import announce, conductor
+from viaduct_manager import announce, conductor, peers
 from viaduct_manager.model.retries import retry_after_seconds
-from viaduct_manager.model.sync import Wanted, needs_sync, settled
+from viaduct_manager.model.sync import Wanted, expected_digest, needs_sync, settled
 from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, steps
 
 log = structlog.get_logger()
 
+DRIFT = Counter("viaduct_manager_drift", "Drift that hosts told of, by whether they repaired it", ["repaired"])
 RETRY_PAUSE_SECONDS = 0.5
 # After a loss, so many heartbeats in a row make a host connected again; a hello does at once.
 BEATS_TO_RETURN = 2
@@ -81,7 +93,8 @@ class AgentListener:
     # ---- completions ---------------------------------------------------------------------------------------------
 
     async def _completion(self, connection: Connection, host_uuid: UUID, completion: Completion) -> None:
-        items = [*completion.items, *await self._as_items(connection, host_uuid, completion.released)]
+        items = [*completion.items, *await self._as_items(connection, host_uuid, completion)]
+        items.sort(key=lambda item: item.l2_network_uuid)  # the order in which all lock a host's realizations
         asked = set(await steps.of_command(connection, host_uuid, completion.command_id))
         asked |= set(await steps.of_generations(connection, host_uuid, [item.generation for item in items]))
         running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
@@ -98,13 +111,19 @@ class AgentListener:
             failed=sum(item.outcome == "failed" for item in items),
         )
 
-    async def _as_items(self, connection: Connection, host_uuid: UUID, released: list[UUID]) -> list[ItemResult]:
-        """What a sync released because it was not listed, as the releases that it was told of."""
+    async def _as_items(self, connection: Connection, host_uuid: UUID, completion: Completion) -> list[ItemResult]:
+        """What a sync or a sweep released because it was not listed, or could not release, as the releases that the
+        host was told of."""
+        gone: dict[UUID, ErrorBody | None] = dict.fromkeys(completion.released)
+        for orphan in completion.orphans:
+            if orphan.swept or orphan.error is not None:
+                gone[orphan.l2_network_uuid] = None if orphan.swept else orphan.error
         items = []
-        for l2_uuid in released:
+        for l2_uuid, error in gone.items():
             generation = await realizations.find_absent(connection, host_uuid, l2_uuid)
             if generation is not None:
-                items.append(ItemResult(l2_network_uuid=l2_uuid, generation=generation, outcome="done"))
+                outcome: Outcome = "done" if error is None else "failed"
+                items.append(ItemResult(l2_network_uuid=l2_uuid, generation=generation, outcome=outcome, error=error))
         return items
 
     async def _observe(self, connection: Connection, host_uuid: UUID, item: ItemResult) -> None:
@@ -143,20 +162,31 @@ class AgentListener:
                 command_id=completion.command_id if by_command else None,
                 generation=None if by_command else item.generation,
             )
-        if not items or completion.command == "host.sync":
-            # The sync of a host that is being removed: its step has no network of its own.
-            await steps.end_step(connection, operation_uuid, host_uuid, "done", command_id=completion.command_id)
+        if not items or completion.command in {SyncHostCommand.message_type, ListOrphansCommand.message_type}:
+            # A step of the whole host, which has no network of its own: it is removed, moved, or asked after orphans.
+            error = completion.error or next((item.error for item in items if item.outcome == "failed"), None)
+            await steps.end_step(
+                connection,
+                operation_uuid,
+                host_uuid,
+                "done" if error is None else "failed",
+                result=steps.FoundOrphans(orphans=completion.orphans),
+                error=error,
+                command_id=completion.command_id,
+            )
 
     # ---- reports -------------------------------------------------------------------------------------------------
 
     async def _hello(self, connection: Connection, host_uuid: UUID, hello: HostHello) -> None:
         host = await self._enter(connection, host_uuid)
-        await hosts.record_hello(connection, host_uuid, hello)
+        moved = await hosts.record_hello(connection, host_uuid, hello)
         await announce.event(connection, "host.connected", host)
         log.info("host_connected", session_id=str(hello.session_id), version=hello.version, holds=len(hello.holds))
+        if moved:
+            await peers.mark_host(connection, host_uuid)
         if host.maintenance:
             return
-        await realizations.desire_on_host(connection, host_uuid)
+        await self._desire(connection, host_uuid)
         held = [(one.l2_network_uuid, one.generation) for one in hello.holds]
         await realizations.outrun(connection, host_uuid, held)
         rows = await realizations.of_host(connection, host_uuid)
@@ -172,16 +202,25 @@ class AgentListener:
         if found.deleting or found.maintenance:
             return
         if found.state != "connected":
-            if found.beats >= BEATS_TO_RETURN:
-                host = await self._enter(connection, host_uuid)
+            # The host is locked already, and its cluster comes first: who would have to wait for that one leaves the
+            # return to the next heartbeat.
+            if found.beats >= BEATS_TO_RETURN and await clusters.try_lock_shared(connection, found.cluster_uuid):
+                host = await hosts.get(connection, host_uuid)
                 await hosts.mark_connected(connection, host_uuid)
                 await announce.event(connection, "host.connected", host)
-                await realizations.desire_on_host(connection, host_uuid)
+                await self._desire(connection, host_uuid)
                 await announce.sync(connection, host_uuid)
             return
         rows = await realizations.of_host(connection, host_uuid)
-        if needs_sync(
-            rows, beat.digest, settle_seconds=self._settle_seconds, since_sync_seconds=found.since_sync_seconds
+        differs = beat.digest != expected_digest(rows)
+        if differs or found.differing > 0:
+            await hosts.note_digest(connection, host_uuid, differs=differs)
+        if differs and needs_sync(
+            rows,
+            beat.digest,
+            settle_seconds=self._settle_seconds,
+            since_sync_seconds=found.since_sync_seconds,
+            beats=found.differing,
         ):
             log.info("host_differs", holds=beat.held, wanted=len(rows))
             await announce.sync(connection, host_uuid)
@@ -208,8 +247,15 @@ class AgentListener:
             repaired=drift.repaired,
             differences=[one.model_dump(mode="json") for one in drift.differences],
         )
+        DRIFT.labels(str(drift.repaired).lower()).inc()
         await announce.event(connection, "host.drift", drift)
-        if not drift.repaired and drift.error is not None:
+        if drift.storm:
+            await hosts.record_storm(connection, host_uuid, drift)
+            await announce.event(connection, "host.driftStorm", drift)
+        if drift.policy == "report":
+            error = drift.error or _left_as_it_is(drift)
+            await realizations.note_drift(connection, host_uuid, drift.l2_network_uuid, drift.generation, error)
+        elif not drift.repaired and drift.error is not None:
             failed = ItemResult(
                 l2_network_uuid=drift.l2_network_uuid,
                 generation=drift.generation,
@@ -218,20 +264,29 @@ class AgentListener:
             )
             await self._observe(connection, host_uuid, failed)
 
+    async def _desire(self, connection: Connection, host_uuid: UUID) -> None:
+        """Want what the host's cluster has; hosts that have it, too, learn of their new peer."""
+        await peers.mark_stale(connection, await realizations.desire_on_host(connection, host_uuid), at_once=True)
+
     async def _enter(self, connection: Connection, host_uuid: UUID) -> HostInventory:
         """Lock the host, after its cluster: what the cluster's hosts must have cannot change meanwhile.
 
         Raises:
             NotFound: the host was removed.
         """
-        cluster_uuid = await hosts.find_cluster(connection, host_uuid)
-        if cluster_uuid is None:
-            raise NotFound.of("host", host_uuid)
-        await clusters.lock_shared(connection, cluster_uuid)
+        await hosts.hold_cluster(connection, host_uuid)
         host = await hosts.find_locked(connection, host_uuid)
         if host is None:
             raise NotFound.of("host", host_uuid)
         return host
+
+
+def _left_as_it_is(drift: HostDrift) -> ErrorBody:
+    """What a realization shows that drifted on a host whose policy is to report, and no more."""
+    return Conflict(
+        "another hand changed it, and this host only reports that",
+        differences=[one.model_dump(mode="json") for one in drift.differences],
+    ).to_body()
 
 
 def identify(delivery: Delivery) -> UUID:
@@ -240,7 +295,8 @@ def identify(delivery: Delivery) -> UUID:
     Raises:
         Forbidden: no `user_id`, or one that is no host's.
     """
-    check_envelope(delivery)
+    # The answer to a large sync is as large.
+    check_envelope(delivery, max_body_bytes=topology.MAX_COMMAND_BYTES)
     host_uuid = topology.host_of_user(delivery.user_id or "")
     if host_uuid is None:
         raise Forbidden(

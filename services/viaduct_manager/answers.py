@@ -1,13 +1,14 @@
 """What the end of an operation is answered with."""
 
 from viaduct_common.errors import HostUnreachable
+from viaduct_common.messages.agent import Orphan
 from viaduct_common.messages.base import ErrorBody, WireModel
 from viaduct_common.messages.host import HostInventory
 from viaduct_common.messages.l2 import HostCheck, HostPlan, L2Plan
 from viaduct_common.messages.operation import OperationInventory
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager.model import moves
-from viaduct_manager.store import steps
+from viaduct_manager.store import hosts, steps
 from viaduct_manager.store.operations import Operation
 from viaduct_manager.store.steps import StepResult
 
@@ -17,7 +18,7 @@ MOST_STEPS_IN_AN_ERROR = 500
 
 async def value_of(
     connection: Connection, operation: Operation, deleted_host: HostInventory | None
-) -> WireModel | list[HostCheck] | None:
+) -> WireModel | list[HostCheck] | list[Orphan] | None:
     """The value of a success; None for those that are answered with the operation itself."""
     match operation.type:
         case moves.CHECK:
@@ -27,6 +28,10 @@ async def value_of(
             return L2Plan(action=operation.action or "", hosts=[_plan(step) for step in asked])
         case moves.DELETE_HOST:
             return deleted_host
+        case moves.MOVE_HOST if operation.host_uuid is not None:
+            return await hosts.get(connection, operation.host_uuid)
+        case moves.ORPHANS | moves.SWEEP:
+            return await steps.orphans(connection, operation.uuid)
         case _:
             return None
 

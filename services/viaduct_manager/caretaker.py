@@ -14,11 +14,20 @@ from viaduct_common.errors import ViaductError
 from viaduct_common.postgres.pool import Pool, transaction
 from viaduct_manager import announce, conductor
 from viaduct_manager.enrolment import Enrolment
-from viaduct_manager.store import hosts, l2_networks, operations, realizations, revocations, steps
+from viaduct_manager.store import (
+    account_networks,
+    hosts,
+    l2_networks,
+    operations,
+    realizations,
+    revocations,
+    steps,
+)
 
 log = structlog.get_logger()
 
 FORGET_EVERY_ROUNDS = 300
+CALM_SECONDS = 600.0  # twice as long as a host counts its repairs for
 
 
 class Caretaker:
@@ -51,7 +60,9 @@ class Caretaker:
                 self._end_overdue,
                 self._retry,
                 self._revoke,
+                self._purge,
                 self._furnish,
+                self._calm,
                 self._forget,
             ):
                 await self._perform(duty)
@@ -110,6 +121,11 @@ class Caretaker:
                 await revocations.done(connection, host_uuid)
                 log.info("host_revoked", host_uuid=str(host_uuid))
 
+    async def _purge(self) -> None:
+        """What no host has any more: above all what accounts have given up, whose VNIs others can have then."""
+        async with transaction(self._pool) as connection:
+            await l2_networks.purge(connection)
+
     async def _furnish(self) -> None:
         """Give back what a broker that was rebuilt has lost; every password is as it was, for it is derived."""
         if not self._broker_is_new:
@@ -132,8 +148,13 @@ class Caretaker:
             await self._enrolment.enrol(host_uuid)
         log.warning("host_enrolled_again", host_uuid=str(host_uuid))
 
+    async def _calm(self) -> None:
+        async with transaction(self._pool) as connection:
+            await hosts.calm(connection, CALM_SECONDS)
+
     async def _forget(self) -> None:
         if self._round % FORGET_EVERY_ROUNDS == 0:
             async with transaction(self._pool) as connection:
                 await operations.forget_old(connection)
-                await l2_networks.purge(connection)
+                for l2_uuid in await account_networks.idle(connection):
+                    await account_networks.give_up(connection, l2_uuid)

@@ -22,12 +22,22 @@ from viaduct_manager.agents import AgentListener
 from viaduct_manager.caretaker import Caretaker
 from viaduct_manager.enrolment import Enrolment
 from viaduct_manager.handlers.attachments import AttachmentHandlers
+from viaduct_manager.handlers.changes import ChangeHandlers
+from viaduct_manager.handlers.clusters import ClusterHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
+from viaduct_manager.handlers.nics import NicHandlers
 from viaduct_manager.handlers.table import handlers_by_type
+from viaduct_manager.handlers.vm_networks import VmNetworkHandlers
 from viaduct_manager.l2_types.registry import L2Types
+from viaduct_manager.nic_inventories import NicInventories
+from viaduct_manager.nic_ipam import NicIpam
+from viaduct_manager.peers import PeerRefresher
 from viaduct_manager.settings import ManagerSettings
+from viaduct_manager.vm_conductor import VmConductor
+from viaduct_manager.vm_hooks.registry import VmHooks
+from viaduct_manager.vm_worker import VmWorker
 from viaduct_manager.waiters import OperationWaiters
 
 log = structlog.get_logger()
@@ -44,7 +54,7 @@ async def run(settings: ManagerSettings) -> None:
 
     A background duty that dies takes the process with it: its supervisor starts it anew, and nothing is lost.
     """
-    l2_types = L2Types.from_entry_points()
+    l2_types, hooks = L2Types.from_entry_points(), VmHooks.from_entry_points()
     secret = bytes.fromhex(settings.enrolment_secret_file.read_text().strip())
     vhost = URL(settings.amqp_url).path.removeprefix("/") or "/"
     async with (
@@ -55,28 +65,51 @@ async def run(settings: ManagerSettings) -> None:
     ):
         await migrate(pool, *migration_folders())
         relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment))
+        refresher = PeerRefresher(pool, committed=relay.wake)
+        vm_conductor, inventories = VmConductor(l2_types, hooks), NicInventories(l2_types)
+
+        def told() -> None:
+            relay.wake()
+            refresher.wake()
+
+        worker = VmWorker(pool, vm_conductor, NicIpam(bus), committed=told)
+
+        def committed() -> None:
+            told()
+            worker.wake()
+
         l2 = L2Handlers(l2_types)
-        handlers = handlers_by_type(HostHandlers(enrolment), l2, AttachmentHandlers(l2), L3Handlers(bus))
-        executor = IdempotentExecutor(pool, handlers, waiters=OperationWaiters(), committed=relay.wake)
-        listener = AgentListener(pool, bus, settings.heartbeat_seconds, relay.wake)
+        handlers = handlers_by_type(
+            cluster=ClusterHandlers(l2_types),
+            host=HostHandlers(enrolment),
+            l2=l2,
+            attachment=AttachmentHandlers(l2),
+            change=ChangeHandlers(l2_types),
+            l3=L3Handlers(bus),
+            vm=VmNetworkHandlers(inventories, hooks, vm_conductor),
+            nic=NicHandlers(inventories),
+        )
+        executor = IdempotentExecutor(pool, handlers, waiters=OperationWaiters(), committed=committed)
+        listener = AgentListener(pool, bus, settings.heartbeat_seconds, committed)
         caretaker = Caretaker(
             pool,
             enrolment,
             silent_seconds=settings.heartbeat_seconds * settings.missed_heartbeats,
             every_seconds=settings.caretaker_seconds,
-            committed=relay.wake,
+            committed=committed,
         )
         bus.on_connect(caretaker.broker_connected)
         with HealthServer(settings.metrics_listen, ready=lambda: bus.connected):
             async with asyncio.TaskGroup() as tasks:
-                duties = [tasks.create_task(duty) for duty in (relay.run(), caretaker.run(), purge_answers(pool))]
+                running = (relay.run(), worker.run(), refresher.run(), caretaker.run(), purge_answers(pool))
+                duties = [tasks.create_task(duty) for duty in running]
                 async with (
                     bus.consume(topology.AGENTS_QUEUE, listener.handle, prefetch=64),
                     RequestServer(
                         bus, topology.MANAGER_QUEUE, MANAGER_REQUESTS, executor.execute, settings.role_policy
                     ),
                 ):
-                    log.info("manager_started", l2_types=l2_types.names)
+                    log.info("manager_started", l2_types=l2_types.names, vm_network_hooks=hooks.names)
                     await stop.wait()
                     log.info("manager_stopping")
                 for duty in duties:

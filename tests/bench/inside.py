@@ -1,7 +1,10 @@
 """What runs inside a simulated host: networks realized, checked and released by the agent's own backends, and the same
 devices made and deleted by `ip -batch`, in turns.
 
-    python -m bench.inside novlan|vlan NETWORKS ROUNDS      prints the seconds of each round as JSON
+    python -m bench.inside novlan|vlan|vxlan NETWORKS ROUNDS      prints the seconds of each round as JSON
+
+Each turn has a network namespace of its own, which takes its devices away at its end: deleting a thousand bridges one
+by one takes a minute, whoever does it. Releases are measured with a few of them.
 """
 
 import asyncio
@@ -9,31 +12,44 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from uuid import UUID
 
 from viaduct_agent.backends.api import L2OnHost
 from viaduct_agent.backends.linkbackend import LinkBackend
 from viaduct_agent.backends.novlan import NoVlanBackend
 from viaduct_agent.backends.vlan import VlanBackend
+from viaduct_agent.backends.vxlan import VxlanBackend
+from viaduct_agent.links import encode
+from viaduct_agent.links.dialogue import Dialogue, open_socket
 from viaduct_agent.links.host import HostLinks
 from viaduct_agent.links.netlink import Netlink
-from viaduct_common.messages.l2 import L2_NOVLAN, L2_VLAN, L2NetworkInventory
+from viaduct_common.messages.agent import Peer
+from viaduct_common.messages.l2 import L2_NOVLAN, L2_VLAN, L2_VXLAN, L2NetworkInventory
 
+BACKENDS: dict[str, type[LinkBackend]] = {"novlan": NoVlanBackend, "vlan": VlanBackend, "vxlan": VxlanBackend}
+RELEASED = 20
+TUNNEL_IP, PEER_IP = "10.99.0.1", "10.99.0.2"
 FIRST_VLAN = 100
-NAMES = {"novlan": L2_NOVLAN, "vlan": L2_VLAN}
+NAMES = {"novlan": L2_NOVLAN, "vlan": L2_VLAN, "vxlan": L2_VXLAN}
 
 
 def wants(kind: str, count: int) -> list[L2OnHost]:
-    """The networks: each on an uplink of its own, or each a VLAN on eth1."""
+    """The networks: each on an uplink of its own, or each a VLAN on eth1, or each a VNI with one peer."""
     return [_want(kind, number) for number in range(count)]
 
 
 def _want(kind: str, number: int) -> L2OnHost:
     interface = f"u{number}" if kind == "novlan" else "eth1"
-    vlan = FIRST_VLAN + number
-    bridge = f"br_{interface}" if kind == "novlan" else f"br_{interface}_{vlan}"
+    tag = FIRST_VLAN + number
+    bridge, others, own = {
+        "novlan": (f"br_{interface}", [], {}),
+        "vlan": (f"br_{interface}_{tag}", [f"{interface}.{tag}"], {"vlan": tag}),
+        "vxlan": (f"br_vx_{tag}", [f"vxlan{tag}"], {"vni": tag}),
+    }[kind]
     now = datetime.now(UTC)
     fields = {
         "uuid": UUID(int=number + 1),
@@ -41,99 +57,135 @@ def _want(kind: str, number: int) -> L2OnHost:
         "zone_uuid": UUID(int=0),
         "physical_interface": interface,
         "type": NAMES[kind],
-        "mtu": 1500,
+        "mtu": 1400,
         "bridge_name": bridge,
-        "device_names": [bridge] if kind == "novlan" else [bridge, f"{interface}.{vlan}"],
+        "device_names": [bridge, *others],
         "created_at": now,
         "updated_at": now,
-        **({} if kind == "novlan" else {"vlan": vlan}),
+        **own,
     }
-    return L2OnHost(1, L2NetworkInventory.model_validate(fields), interface)
+    peer = Peer(host_uuid=UUID(int=0), tunnel_ip=IPv4Address(PEER_IP))
+    network = L2NetworkInventory.model_validate(fields)
+    return L2OnHost(1, network, interface, tunnel_ip=IPv4Address(TUNNEL_IP), peers=(peer,))
 
 
-def uplinks(count: int) -> list[str]:
-    """The ports of the networks without a VLAN: one end of a pair each, as a NIC would be."""
-    return [f"link add u{number} up type veth peer name p{number}" for number in range(count)]
+def uplinks(kind: str, count: int) -> list[str]:
+    """What the networks stand on: a NIC each is one end of a pair."""
+    names = [f"u{number}" for number in range(count)] if kind == "novlan" else ["eth1"]
+    lines = [f"link add {name} up type veth peer name p{name}" for name in names]
+    return [*lines, f"addr add {TUNNEL_IP}/24 dev eth1"] if kind == "vxlan" else lines
 
 
-def creation(want: L2OnHost) -> list[str]:
+def creation(kind: str, want: L2OnHost) -> list[str]:
     """What an administrator would write for the same devices, marks included."""
     bridge, alias = want.network.bridge_name, f"viaduct:{want.network.uuid}:1"
     lines = [
-        f"link add name {bridge} mtu 1500 up type bridge stp_state 0 forward_delay 0",
+        f"link add name {bridge} mtu 1400 up type bridge stp_state 0 forward_delay 0",
         f"link set dev {bridge} alias {alias}",
     ]
-    vlan = want.network.own_fields().get("vlan")
-    if vlan is None:
+    if kind == "novlan":
         return [*lines, f"link set dev {want.interface} master {bridge} up"]
-    device = f"{want.interface}.{vlan}"
-    lines.append(f"link add link {want.interface} name {device} mtu 1500 master {bridge} up type vlan id {vlan}")
+    device = next(name for name in want.network.device_names if name != bridge)
+    own = want.network.own_fields()
+    if kind == "vlan":
+        lines.append(f"link add link eth1 name {device} mtu 1400 master {bridge} up type vlan id {own['vlan']}")
+    else:
+        options = f"vxlan id {own['vni']} local {TUNNEL_IP} dstport 4789"
+        lines.append(f"link add name {device} mtu 1400 master {bridge} up type {options}")
+        lines.append(f"link set dev {device} type bridge_slave neigh_suppress on")
     return [*lines, f"link set dev {device} alias {alias}"]
+
+
+def entries(kind: str, want: L2OnHost) -> list[str]:
+    """For `bridge -batch`: where frames for everybody go."""
+    if kind != "vxlan":
+        return []
+    device = next(name for name in want.network.device_names if name != want.network.bridge_name)
+    return [f"fdb append 00:00:00:00:00:00 dev {device} dst {PEER_IP} self permanent"]
 
 
 def deletion(want: L2OnHost) -> list[str]:
     """And to take them away."""
-    vlan = want.network.own_fields().get("vlan")
-    devices = [want.network.bridge_name] if vlan is None else [f"{want.interface}.{vlan}", want.network.bridge_name]
-    return [f"link del dev {device}" for device in devices]
+    return [f"link del dev {name}" for name in reversed(want.network.device_names)]
 
 
-def ip_batch(lines: Sequence[str]) -> None:
-    """Run them in one `ip`."""
-    subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)
+def batch(program: str, netns: str, lines: Sequence[str]) -> None:
+    """Run them in one `ip`, or `bridge`."""
+    if lines:
+        command = [program, "-n", netns, "-batch", "-"]
+        subprocess.run(command, input="\n".join(lines) + "\n", text=True, check=True)
 
 
-def ip_show() -> None:
-    """All that `ip` can tell of all links, as text that is thrown away."""
-    subprocess.run(["ip", "-json", "-details", "link"], stdout=subprocess.DEVNULL, check=True)
+def raw_dump(dialogue: Dialogue) -> None:
+    """All links as the kernel tells them to whoever asks without a filter, split into messages and thrown away."""
+    dialogue.dump(encode.link_message(_RTM_GETLINK, _REQUEST_DUMP, 0))
 
 
-async def ours(backend: LinkBackend, wanted: Sequence[L2OnHost]) -> dict[str, float]:
-    """Realize, check, release."""
+_RTM_GETLINK, _REQUEST_DUMP = 18, 0x301
 
-    async def each(act: Callable[[L2OnHost], Awaitable[object]]) -> float:
+
+@contextmanager
+def namespace(kind: str, count: int) -> Iterator[str]:
+    """A network namespace with the uplinks."""
+    name = f"bench-{time.monotonic_ns()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        batch("ip", name, uplinks(kind, count))
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+async def ours(kind: str, wanted: Sequence[L2OnHost]) -> dict[str, float]:
+    """Realize and check all of them at once, as they come in one command; release a few."""
+    with namespace(kind, len(wanted)) as netns:
+        async with Netlink(netns) as kernel:
+            backend = BACKENDS[kind](HostLinks(kernel))
+
+            async def each(act: Callable[[L2OnHost], Awaitable[object]], some: Sequence[L2OnHost]) -> float:
+                began = time.perf_counter()
+                await asyncio.gather(*(act(want) for want in some))
+                return (time.perf_counter() - began) / len(some)
+
+            return {
+                "create": await each(backend.realize, wanted),
+                "check": await each(backend.check, wanted),
+                "delete": await each(backend.release, wanted[:RELEASED]),
+            }
+
+
+async def theirs(kind: str, wanted: Sequence[L2OnHost]) -> dict[str, float]:
+    """The same by `ip -batch` and `bridge -batch`, and one raw dump."""
+
+    def timed(act: Callable[[], None], count: int) -> float:
         began = time.perf_counter()
-        for want in wanted:
-            await act(want)
-        return time.perf_counter() - began
+        act()
+        return (time.perf_counter() - began) / count
 
-    return {
-        "create": await each(backend.realize),
-        "check": await each(backend.check),
-        "delete": await each(backend.release),
-    }
+    def create() -> None:
+        batch("ip", netns, [line for want in wanted for line in creation(kind, want)])
+        batch("bridge", netns, [line for want in wanted for line in entries(kind, want)])
 
-
-def theirs(wanted: Sequence[L2OnHost]) -> dict[str, float]:
-    """The same by `ip -batch`."""
-    steps: dict[str, Callable[[], None]] = {
-        "create": lambda: ip_batch([line for want in wanted for line in creation(want)]),
-        "check": ip_show,
-        "delete": lambda: ip_batch([line for want in wanted for line in deletion(want)]),
-    }
-    seconds = {}
-    for name, step in steps.items():
-        began = time.perf_counter()
-        step()
-        seconds[name] = time.perf_counter() - began
-    return seconds
+    with namespace(kind, len(wanted)) as netns:
+        created = timed(create, len(wanted))
+        async with Netlink(netns) as kernel:
+            dialogue = await kernel.run(lambda: Dialogue(open_socket(0), 30.0))
+            checked = timed(lambda: raw_dump(dialogue), len(wanted))
+            dialogue.close()
+        some = wanted[:RELEASED]
+        deleted = timed(lambda: batch("ip", netns, [line for want in some for line in deletion(want)]), len(some))
+    return {"create": created, "check": checked, "delete": deleted}
 
 
 async def main(kind: str, count: int, rounds: int) -> None:
-    """Print the seconds of each round, by who and what; the first round does not count."""
+    """Print the seconds for one network of each round, by who and what; the first round does not count."""
     wanted = wants(kind, count)
-    if kind == "novlan":
-        ip_batch(uplinks(count))
     found: dict[str, dict[str, list[float]]] = {"ours": {}, "theirs": {}}
-    async with Netlink() as kernel:
-        links = HostLinks(kernel)
-        backend = NoVlanBackend(links) if kind == "novlan" else VlanBackend(links)
-        for number in range(-1, rounds):
-            order = ("ours", "theirs") if number % 2 else ("theirs", "ours")
-            for who in order:
-                seconds = await ours(backend, wanted) if who == "ours" else theirs(wanted)
-                for name, value in seconds.items() if number >= 0 else ():
-                    found[who].setdefault(name, []).append(value)
+    for number in range(-1, rounds):
+        for who in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
+            seconds = await (ours if who == "ours" else theirs)(kind, wanted)
+            for name, value in seconds.items() if number >= 0 else ():
+                found[who].setdefault(name, []).append(value)
     print(json.dumps(found))
 
 

@@ -106,6 +106,7 @@ def test_sorts_are_those_of_the_stores(notes: ModuleType) -> None:
         "host.query": ("viaduct_manager.store.hosts", "_LISTING"),
         "l2.query": ("viaduct_manager.store.l2_networks", "_LISTING"),
         "l3.query": ("viaduct_manager.store.l3_networks", "_LISTING"),
+        "nic.query": ("viaduct_manager.store.nics", "_LISTING"),
         "operation.query": ("viaduct_manager.store.operations", "_LISTING"),
         "realization.query": ("viaduct_manager.store.realizations", "_LISTING"),
         "scope.query": ("viaduct_ipam.store.listings", "SCOPES"),
@@ -260,7 +261,7 @@ for wrong in ({}, {"number": 0}, {"number": 7, "vlan": 1}):
     raise SystemExit(f"{wrong} was taken")
 network = L2NetworkInventory.model_validate({
     "uuid": uuid4(), "name": "isolated", "zone_uuid": uuid4(), "physical_interface": "eth1", "type": NAME,
-    "mtu": kind.default_mtu, "bridge_name": kind.bridge_name("eth1", own),
+    "mtu": kind.default_mtu(own), "bridge_name": kind.bridge_name("eth1", own),
     "device_names": kind.device_names("eth1", own), "created_at": datetime.now(UTC), "updated_at": datetime.now(UTC),
     **own,
 })

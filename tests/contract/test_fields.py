@@ -142,6 +142,8 @@ async def test_l2_type_that_nobody_provides_is_unsupported(net: Plain, zone: Any
     assert (await net.refusal("l2.create", vlan(zone, type="L2TokenRing")))["details"]["known"] == [
         "L2NoVlanNetwork",
         "L2VlanNetwork",
+        "L2VxlanNetwork",
+        "OvsGreL2Network",
     ]
 
 

@@ -1,11 +1,13 @@
 """The extension point `viaduct.l2_backends`, and the registry of what was found there."""
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
+from viaduct_agent.backends.abilities import Watching
 from viaduct_agent.links.host import Checked, HostLinks
+from viaduct_agent.links.watch import Changed
 from viaduct_common.errors import UnsupportedType, ViaductError
 from viaduct_common.messages.agent import L2Desired, Peer
 from viaduct_common.messages.l2 import L2NetworkInventory
@@ -123,6 +125,10 @@ class Registry:
 
     def all(self) -> list[L2Backend]:
         return [backend for of_type in self._backends.values() for name, backend in of_type.items() if name is not None]
+
+    def changes(self) -> list[AsyncIterator[Changed]]:
+        """The news of those backends that have their own."""
+        return [backend.changes() for backend in self.all() if isinstance(backend, Watching)]
 
     @property
     def l2_types(self) -> list[str]:

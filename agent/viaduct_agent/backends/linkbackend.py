@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, TypeVar
+from uuid import UUID
 
 from pydantic import ValidationError
 
@@ -25,6 +26,7 @@ class LinkBackend(ABC):
 
     def __init__(self, links: HostLinks) -> None:
         self._links = links
+        self._desired: dict[UUID, tuple[L2OnHost, Desired]] = {}
 
     @abstractmethod
     def desired_links(self, want: L2OnHost) -> Desired:
@@ -34,19 +36,27 @@ class LinkBackend(ABC):
         return None
 
     def device_names(self, want: L2OnHost) -> frozenset[str]:
-        return self.desired_links(want).device_names
+        return self._of(want).device_names
 
     async def realize(self, want: L2OnHost) -> tuple[str, ...]:
-        return await self._links.realize(self.desired_links(want))
+        return await self._links.realize(self._of(want))
 
     async def check(self, want: L2OnHost, action: Action = "realize") -> Checked:
         if action == "release":
             return await self._links.check_release(want.network.uuid, want.interface, force=want.force)
-        return await self._links.check(self.desired_links(want))
+        return await self._links.check(self._of(want))
 
     async def release(self, want: L2OnHost) -> tuple[str, ...]:
+        self._desired.pop(want.network.uuid, None)
         # By the mark, not by the names in the message: what we made goes, whatever it is called.
         return await self._links.release(want.network.uuid, want.interface, force=want.force)
+
+    def _of(self, want: L2OnHost) -> Desired:
+        """Made once for each command: the same is looked at again and again for drift."""
+        kept = self._desired.get(want.network.uuid)
+        if kept is None or kept[0] is not want:
+            kept = self._desired[want.network.uuid] = (want, self.desired_links(want))
+        return kept[1]
 
 
 def bridge_link(want: L2OnHost) -> Link:

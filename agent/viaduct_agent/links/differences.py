@@ -26,7 +26,7 @@ def differences(desired: Desired, actual: Mapping[str, Link]) -> list[Difference
         ]
     if desired.tunnel_ip is not None and table.carrier_of(desired.tunnel_ip) is None:
         found.append(Difference(device="", attribute="tunnelIp", desired=desired.tunnel_ip))
-    for want in resolved(desired, uplink):
+    for want in (resolved(link, uplink) for link in desired.links):
         have = table.get(want.name)
         if have is None:
             found.append(Difference(device=want.name, attribute="device", desired=want.kind))

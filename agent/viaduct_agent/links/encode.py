@@ -5,7 +5,7 @@ it says; this takes five.
 """
 
 import struct
-from typing import Literal
+import sys
 
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
@@ -26,7 +26,7 @@ def text(kind: int, value: str) -> bytes:
 
 def number(kind: int, value: int) -> bytes:
     """32 bits without a sign, in the host's order."""
-    return _ATTRIBUTE.pack(8, kind) + value.to_bytes(4, _ORDER)
+    return _ATTRIBUTE.pack(8, kind) + value.to_bytes(4, sys.byteorder)
 
 
 def nested(kind: int, *parts: bytes) -> bytes:
@@ -67,6 +67,3 @@ def address_message(
 def message(kind: int, flags: int, fixed: bytes, parts: tuple[bytes, ...]) -> bytearray:
     body = b"".join((fixed, *parts))
     return bytearray(_HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body)
-
-
-_ORDER: Literal["little", "big"] = "little" if struct.pack("=H", 1) == b"\x01\x00" else "big"

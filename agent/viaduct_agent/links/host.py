@@ -12,6 +12,7 @@ from viaduct_agent.links.differences import differences
 from viaduct_agent.links.execute import execute, left_over
 from viaduct_agent.links.kernel import EVERYTHING, Kernel, Look
 from viaduct_agent.links.marks import SHARED
+from viaduct_agent.links.memory import RememberingKernel
 from viaduct_agent.links.model import Desired, Link, Step, with_values
 from viaduct_agent.links.moving import PROBE_SECONDS, Move, Mover, Outcome, Wish
 from viaduct_agent.links.plan import plan
@@ -23,6 +24,8 @@ from viaduct_common.messages.l2 import Difference
 
 # So many networks in one go; a release, or a VM's tap, waits for no more.
 _MOST_AT_ONCE = 256
+# Releases are few at once: each device that goes waits some 25 ms for RCU, and a realize waits for all of them.
+_RELEASES_AT_ONCE = 4
 # Up to so many networks a look at their links by name is cheaper than a dump of all.
 _FEW_NETWORKS = 8
 
@@ -35,6 +38,16 @@ class Checked:
     steps: tuple[str, ...] = ()
     present: bool = False
     refusal: ViaductError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    owner: UUID
+    uplink: str | None
+    force: bool
+
+    def plan(self, actual: LinkTable) -> tuple[Step, ...]:
+        return plan_release(self.owner, actual, self.uplink, force=self.force)
 
 
 class HostLinks:
@@ -53,15 +66,14 @@ class HostLinks:
     ) -> None:
         """With a `prober` the host's own addresses are moved under guard, see `moving`. `keeper` tells which program
         minds a device."""
-        self._kernel = kernel
+        self._kernel: Kernel = RememberingKernel(kernel)
         self._keeper = keeper
         # RTNL is one lock in the kernel: work in parallel would not be faster, only harder to reason about.
         self._lock = asyncio.Lock()
-        # Releases queue here first, so that at most one stands before a realize: each waits some 25 ms for RCU.
-        self._one_release = asyncio.Lock()
         self._names_by_owner: dict[UUID, set[str]] = {}
-        self._mover = Mover(kernel, self._lock, prober, probe_seconds)
+        self._mover = Mover(self._kernel, self._lock, prober, probe_seconds)
         self._realizing: Batcher[Wish, Outcome] = Batcher(self._realize, _MOST_AT_ONCE)
+        self._releasing: Batcher[_Release, tuple[str, ...]] = Batcher(self._release, _RELEASES_AT_ONCE)
         self._checking: Batcher[Desired, Checked] = Batcher(self._check, _MOST_AT_ONCE * 4)
 
     async def observe(self) -> LinkTable:
@@ -70,6 +82,11 @@ class HostLinks:
         links = await self._kernel.observe(EVERYTHING)
         self._remember(links)
         return links
+
+    def note(self, marked: Iterable[tuple[UUID, str]]) -> None:
+        """Remember devices, told by events, with the mark that they carry: they may have been renamed."""
+        for owner, name in marked:
+            self._names_by_owner.setdefault(owner, set()).add(name)
 
     async def observe_hosts_own(self) -> LinkTable:
         """Every link, those that are not ours with their addresses."""
@@ -95,21 +112,11 @@ class HostLinks:
 
     async def release(self, owner: UUID, uplink: str | None = None, *, force: bool = False) -> tuple[str, ...]:
         """Take every device of `owner` away; return what was done. Nothing to do is no error."""
-        async with self._one_release, self._lock:
-            actual = await self._observe_for_release(owner, uplink)
-            steps = plan_release(owner, actual, uplink, force=force)
-            if steps:
-                await self._do(steps, actual)
-                names = frozenset(link.name for link in actual.owned_by(owner))
-                now = await self._kernel.observe(Look(names))
-                failure = left_over(plan_release(owner, now, uplink, force=True), list)
-                if failure is not None:
-                    raise failure
-        return _commands(steps)
+        return await self._releasing.ask(_Release(owner, uplink, force))
 
     async def release_unused(self) -> tuple[str, ...]:
         """Take away shared devices that no network uses: left by a process that died between two steps."""
-        async with self._one_release, self._lock:
+        async with self._lock:
             actual = await self.observe()
             bridges = actual.owned_by(SHARED)
             if bridges:
@@ -122,7 +129,7 @@ class HostLinks:
 
     async def check_release(self, owner: UUID, uplink: str | None = None, *, force: bool = False) -> Checked:
         """What `release` would do; changes nothing."""
-        actual = await self._observe_for_release(owner, uplink)
+        actual = await self._observe_for_release([(owner, uplink)])
         present = bool(actual.owned_by(owner))
         try:
             return Checked((), _commands(plan_release(owner, actual, uplink, force=force)), present)
@@ -163,6 +170,32 @@ class HostLinks:
             results[number] = refusal or _verified(wanted[number], now) or Outcome(_commands(steps), move)
         return results
 
+    async def _release(self, wanted: Sequence[_Release]) -> list[tuple[str, ...] | Exception]:
+        results: list[tuple[str, ...] | Exception] = [()] * len(wanted)
+        plans: list[tuple[int, tuple[Step, ...]]] = []
+        async with self._lock:
+            actual = await self._observe_for_release([(release.owner, release.uplink) for release in wanted])
+            ahead = actual.copy()
+            for number, release in enumerate(wanted):
+                try:
+                    steps = release.plan(ahead)
+                except ViaductError as exc:
+                    results[number] = exc
+                    continue
+                if steps:
+                    plans.append((number, steps))
+                    for step in steps:
+                        ahead.apply(step)
+            if not plans:
+                return results
+            outcomes = await execute(self._kernel, [steps for _, steps in plans], actual)
+            names = frozenset(link.name for number, _ in plans for link in actual.owned_by(wanted[number].owner))
+            now = await self._kernel.observe(Look(names))
+        for (number, steps), refusal in zip(plans, outcomes, strict=True):
+            left = left_over(plan_release(wanted[number].owner, now, wanted[number].uplink, force=True), list)
+            results[number] = refusal or left or _commands(steps)
+        return results
+
     async def _check(self, wanted: Sequence[Desired]) -> list[Checked | Exception]:
         actual = await self._look(wanted)
         return [_checked(desired, actual) for desired in wanted]
@@ -196,12 +229,12 @@ class HostLinks:
         self._name_keepers(links, inet_of)
         return links
 
-    async def _observe_for_release(self, owner: UUID, uplink: str | None) -> LinkTable:
+    async def _observe_for_release(self, releases: Iterable[tuple[UUID, str | None]]) -> LinkTable:
         """All links; which VLANs the ports of bridges have that networks share; and what the bridges that would go
         have of the host's own."""
         links = await self.observe()
         shared = links.owned_by(SHARED)
-        carried = carried_by(owner, links, uplink)
+        carried = frozenset(name for owner, uplink in releases for name in carried_by(owner, links, uplink))
         if not shared and not carried:
             return links
         ports = [port.name for bridge in shared for port in links.ports_of(bridge.name)]
@@ -242,12 +275,14 @@ def _verified(desired: Desired, now: LinkTable) -> Exception | None:
 
 
 def _checked(desired: Desired, actual: LinkTable) -> Checked:
-    found = tuple(differences(desired, actual))
     present = bool(actual.owned_by(desired.owner))
     try:
-        return Checked(found, _commands(plan(desired, actual)), present)
+        steps = plan(desired, actual)
     except ViaductError as exc:
-        return Checked(found, (), present, exc)
+        return Checked(tuple(differences(desired, actual)), (), present, exc)
+    if not steps:  # then there is no difference either
+        return Checked((), (), present)
+    return Checked(tuple(differences(desired, actual)), _commands(steps), present)
 
 
 def _commands(steps: tuple[Step, ...]) -> tuple[str, ...]:

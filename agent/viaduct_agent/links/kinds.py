@@ -65,10 +65,12 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class LinkKind:
-    """A kind of device: `IFLA_INFO_KIND`, and those of its options that matter to us."""
+    """A kind of device: `IFLA_INFO_KIND`, and those of its options that matter to us. `steady`: the kernel tells all
+    of a device's options always, whatever their values."""
 
     name: str
     options: tuple[Option, ...] = ()
+    steady: bool = False
 
     def option(self, name: str) -> Option:
         """Raises `KeyError`."""
@@ -124,6 +126,7 @@ register(
             Option("vlan_filtering", 7, BIT, "vlan_filtering", fixed=False),
             Option("default_pvid", 39, U16, "vlan_default_pvid", fixed=False),
         ),
+        steady=True,
     )
 )
 register(LinkKind(VLAN, (Option("vlan_id", 1, U16, "id"),)))
@@ -163,4 +166,5 @@ PORT = LinkKind(
         Option("neigh_suppress", 32, SWITCH, "neigh_suppress", fixed=False),
         Option("isolated", 33, SWITCH, "isolated", fixed=False),
     ),
+    steady=True,
 )

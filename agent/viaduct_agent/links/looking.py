@@ -45,9 +45,8 @@ def _with_inet(link: Link, own: Inet) -> Link:
 def _named(item: parse.RawLink, names: dict[int, str], addresses: dict[int, tuple[str, ...]]) -> Link:
     master, parent = names.get(item.master_index), names.get(item.parent_index)
     own = addresses.get(item.link.index)
-    if master is None and parent is None and own is None:
-        return item.link
-    return with_values(item.link, master=master, parent=parent, addresses=own)
+    link = item.named(master, parent)
+    return link if own is None else with_values(link, addresses=own)
 
 
 def _add_named(dialogue: Dialogue, names: frozenset[str], found: dict[int, parse.RawLink]) -> None:

@@ -36,7 +36,7 @@ class Netlink:
         self._dialogue: Dialogue | None = None
 
     async def __aenter__(self) -> Self:
-        await self._run(self._open)
+        await self.run(self._open)
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -46,29 +46,30 @@ class Netlink:
 
     async def observe(self, look: Look = EVERYTHING) -> LinkTable:
         try:
-            return await self._run(look_at, self._speaking(), look)
+            return await self.run(look_at, self._speaking(), look)
         except OSError as exc:
             raise as_failure(exc, "observe", ", ".join(sorted(look.names or ()))) from exc
 
     async def apply(self, plans: Sequence[Sequence[Step]], indexes: MutableMapping[str, int]) -> list[Applied]:
         try:
-            return await self._run(apply_plans, self._speaking(), plans, indexes)
+            return await self.run(apply_plans, self._speaking(), plans, indexes)
         except OSError as exc:
             raise as_failure(exc, "apply", "") from exc
 
     async def event_socket(self, groups: int) -> socket.socket:
         """A socket bound to multicast `groups`, made in this namespace, non-blocking; the caller closes it."""
-        return await self._run(open_socket, groups)
+        return await self.run(open_socket, groups)
 
     async def stream_socket(self, family: int) -> socket.socket:
         """A TCP socket made in this namespace, non-blocking; the caller closes it."""
-        return await self._run(_stream_socket, family)
+        return await self.run(_stream_socket, family)
 
     async def converse(self, work: Callable[[Dialogue, Unpack[Arguments]], T], *arguments: *Arguments) -> T:
         """Ask the kernel other things than `observe` and `apply` do; raises what `work` does."""
-        return await self._run(work, self._speaking(), *arguments)
+        return await self.run(work, self._speaking(), *arguments)
 
-    async def _run(self, work: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
+    async def run(self, work: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
+        """Do some blocking work in the worker thread, in this namespace."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
 
     def _speaking(self) -> Dialogue:

@@ -52,34 +52,38 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
     if uplink is not None and not uplink.up:  # first: a VLAN device cannot be up while what it stands on is down
         steps.append(SetLink(uplink, with_values(uplink, up=True)))
         uplink = with_values(uplink, up=True)
+    stale = stale_links(desired, table)
+    preconditions.refuse_users(desired, table, frozenset(link.name for link in stale))
+    renamed = [link for link in stale if _in_the_way(link, desired, table)]
+    steps += leave_vlans(renamed, table, keep=desired.members)
+    steps += [DelLink(link) for link in renamed]
+    stale = [link for link in stale if link not in renamed]
+    # First: a bridge with the device of the former VLAN and that of the new one would join the two.
+    steps += [SetLink(link, unplugged(with_values(link, port=()), None)) for link in stale if link.master is not None]
     replaced: set[str] = set()
     carriers = carrying.carriers(desired, uplink, table)
-    for want in resolved(desired, uplink):
+    for want in desired.links:
         if carriers and want.name == desired.uplink_master:
-            want = with_values(want, group=carrying.UNCONFIRMED)  # noqa: PLW2901 - the same link, marked
-        steps += _one_link(desired, want, table, replaced)
+            marked = with_values(want, group=carrying.UNCONFIRMED)
+            steps += _one_link(desired, resolved(marked, uplink), table, replaced)
+        elif replaced or not _as_wanted(table.get(want.name), want, uplink):
+            steps += _one_link(desired, resolved(want, uplink), table, replaced)
     if uplink is not None and desired.uplink_master is not None:
         steps += _plug_in(desired.uplink_master, uplink, replaced)
         adding, taking = carrying.moves(carriers, _bridge_now(desired.uplink_master, table, replaced))
         steps += [*adding, *taking]
     steps += _join(desired, table, replaced)
-    stale = stale_links(desired, table)
-    if stale:  # last: what replaces it is in place
-        preconditions.refuse_users(desired, table, frozenset(link.name for link in stale))
-        steps += leave_vlans(stale, table, keep=desired.members)
-        steps += [DelLink(link) for link in stale]
+    steps += leave_vlans(stale, table, keep=desired.members)  # last: what replaces them is in place
+    steps += [DelLink(link) for link in stale]
     return tuple(steps)
 
 
-def resolved(desired: Desired, uplink: Link | None) -> list[Link]:
-    """The wanted links with what is known only on the host: the MAC, pinned to the uplink's, lest the bridge's follow
-    its ports as they come and go; and the uplink's MTU for those that want it."""
+def resolved(want: Link, uplink: Link | None) -> Link:
+    """The wanted link with what is known only on the host: the MAC, pinned to the uplink's, lest the bridge's follow
+    its ports as they come and go; and the uplink's MTU if it wants that."""
     if uplink is None:
-        return list(desired.links)
-    return [
-        with_values(link, mac=link.mac or uplink.mac, mtu=uplink.mtu if link.mtu == UPLINKS else link.mtu)
-        for link in desired.links
-    ]
+        return want
+    return with_values(want, mac=want.mac or uplink.mac, mtu=uplink.mtu if want.mtu == UPLINKS else want.mtu)
 
 
 def unlike(have: Link, want: Link) -> Iterator[tuple[str, Any, Any]]:
@@ -145,6 +149,23 @@ def _one_link(desired: Desired, want: Link, table: LinkTable, replaced: set[str]
         yield AddEntry(want.name, entry, is_bridge(want))
 
 
+def _as_wanted(have: Link | None, want: Link, uplink: Link | None) -> bool:
+    """Whether nothing is to be done about it, told without making anything: what a check mostly finds."""
+    return (
+        have is not None
+        and have.kind == want.kind
+        and have.generation == want.generation
+        and have.master == want.master
+        and have.parent == want.parent
+        and have.up == want.up
+        and have.mtu == (uplink.mtu if uplink is not None and want.mtu == UPLINKS else want.mtu)
+        and have.mac == (want.mac or (have.mac if uplink is None else uplink.mac))
+        and (have.options == want.options or set(want.options) <= set(have.options))
+        and (have.port == want.port or set(want.port) <= set(have.port))
+        and (want.entries is None or missing_entries(want, have) == ([], []))
+    )
+
+
 def _changed(have: Link, want: Link) -> Link:
     """`have` with all that `want` says; options that it leaves open stay."""
     values = {name: getattr(want, name) for name in SETTABLE}
@@ -192,6 +213,16 @@ def _join(desired: Desired, table: LinkTable, replaced: set[str]) -> Iterator[St
         moved = have is not None and device == desired.uplink and have.master != desired.uplink_master
         if have is None or fresh or moved or Member(vlan) not in (have.entries or ()):
             yield AddEntry(device, Member(vlan), on_bridge=device != desired.uplink)
+
+
+def _in_the_way(stale: Link, desired: Desired, table: LinkTable) -> bool:
+    """It was renamed: the kernel has no two of one VLAN on one device, or of one VNI on one port."""
+    return not is_bridge(stale) and any(
+        (want.kind, want.parent) == (stale.kind, stale.parent)
+        and want.name not in table
+        and set(want.options) <= set(stale.options)
+        for want in desired.links
+    )
 
 
 def stale_links(desired: Desired, table: LinkTable) -> list[Link]:

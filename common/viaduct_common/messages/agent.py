@@ -73,11 +73,16 @@ class CheckL2Command(Command):
 
 
 class SyncHostCommand(Command):
-    """The full desired set of a host: realise what is missing, repair what drifted, release what is not listed."""
+    """The full desired set of a host: realise what is missing, repair what drifted, release what is not listed.
+
+    `listed` are networks that are to stay though they are not among `items`: a set that is too large for one message
+    comes as a sync and commands to realize.
+    """
 
     message_type: ClassVar[str] = "host.sync"
 
     items: list[L2Desired]
+    listed: list[UUID] = Field(default_factory=list)
 
 
 class ListOrphansCommand(Command):
@@ -121,7 +126,7 @@ class Orphan(WireModel):
 
 class Completion(Report):
     """The answer to one command; `released` lists what a sync took away because it was not listed, `orphans` what
-    `host.orphans` found."""
+    `host.orphans` found, or what a sync found and could not take away. `error` says why nothing at all was done."""
 
     message_type: ClassVar[str] = "completion"
 
@@ -130,6 +135,7 @@ class Completion(Report):
     items: list[ItemResult]
     released: list[UUID] = Field(default_factory=list)
     orphans: list[Orphan] = Field(default_factory=list)
+    error: ErrorBody | None = None
 
 
 class InterfaceFact(WireModel):
@@ -186,7 +192,8 @@ class HostDrift(Report):
     """Something it owns was changed by another hand, and whether it was repaired.
 
     `policy` is `repair`, or `report`: told, and left as it is. `storm` is set while the same network drifts again and
-    again: repairs are put off then, and an operator should look who fights with us.
+    again: repairs are put off then, and an operator should look who fights with us. Without differences it tells that
+    what was told before is over: with policy `report` the differences, else the storm.
     """
 
     message_type: ClassVar[str] = "host.drift"

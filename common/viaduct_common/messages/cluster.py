@@ -64,8 +64,10 @@ class QueryClusters(Request[Page[ClusterInventory]], QueryBody):
 
 
 class UpdateCluster(Request[ClusterInventory]):
-    """Change name, description or backends; with `revision`, only if nobody changed it since. The backend of a type
-    of which a network is attached to the cluster cannot be changed."""
+    """Change name, description or backends; with `revision`, only if nobody changed it since.
+
+    The backend of a type of which a network is attached to the cluster cannot be changed.
+    """
 
     message_type: ClassVar[str] = "cluster.update"
 

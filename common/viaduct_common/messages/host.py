@@ -115,8 +115,10 @@ class SetHostMaintenance(Request[HostInventory]):
 
 
 class MoveHost(Request[HostInventory]):
-    """Move a host to another cluster of its zone: what only the old one has is released, what the new one has is
-    realised. Refused while VMs' NICs are on the host, unless the new cluster has their networks, too."""
+    """Move a host to another cluster of its zone: it releases what only the old one has, and realises what the new has.
+
+    Refused while VMs' NICs are on the host, unless the new cluster has their networks, too.
+    """
 
     message_type: ClassVar[str] = "host.move"
     required_role: ClassVar[Role] = "admin"

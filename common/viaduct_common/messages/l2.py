@@ -57,8 +57,8 @@ class VxlanFields(StrictModel):
     """What an `L2VxlanNetwork` has of its own (RFC 7348): either `vni`, the one that all its frames carry; or
     `vniRange`, of which the account of each VM's owner gets one, with a broadcast domain of its own.
 
-    `udp_port` is 4789 by default (IANA). What an account has of a network with a range carries `vni`, and in
-    `owner_account_uuid` and `parent_uuid` whose and of which it is.
+    `udp_port` is 4789 by default (IANA). What an account has of a network with a range is an `L2VxlanNetwork` with the
+    account's `vni`.
     """
 
     vni: Vni | None = None
@@ -82,7 +82,8 @@ class L2NetworkInventory(WireModel):
     """The model's L2NetworkInventory; fields of the type's own (`vlan`, ...) stand beside these.
 
     `bridge_name` is the bridge that hosts make for it; `device_names` are all names it takes on a host, recorded at
-    creation and never changed.
+    creation and never changed. `parent_uuid` and `owner_account_uuid` stand only in what an account has of a network
+    with a VNI range; the network itself has neither bridge nor devices.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -97,6 +98,8 @@ class L2NetworkInventory(WireModel):
     mtu: int
     bridge_name: str
     device_names: list[str] = Field(default_factory=list)
+    parent_uuid: UUID | None = None
+    owner_account_uuid: UUID | None = None
     revision: int = 1
     created_at: AwareDatetime
     updated_at: AwareDatetime
@@ -267,7 +270,10 @@ class L2Plan(WireModel):
 
 
 class PlanL2(Request[L2Plan]):
-    """What every host would change; nothing is changed. A conflict is answered as the attach would be."""
+    """What every host would change; nothing is changed. A conflict is answered as the attach would be.
+
+    `tunnel_cidr` is that of the attach that is planned.
+    """
 
     message_type: ClassVar[str] = "l2.plan"
     required_role: ClassVar[Role] = "reader"
@@ -276,6 +282,7 @@ class PlanL2(Request[L2Plan]):
     l2_network_uuid: UUID
     cluster_uuid: UUID
     action: Literal["attach", "detach"]
+    tunnel_cidr: IpNetwork | None = None
     timeout_seconds: TimeoutSeconds = 30
 
 

@@ -26,7 +26,7 @@ class OperationStep(WireModel):
 
 class OperationInventory(WireModel):
     """`state` is `running`, `succeeded` or `failed`; `phase` says what is going on: `preflight`, `realize`,
-    `release`, `rollback`, `ended`."""
+    `allocate`, `release`, `rollback`, `ended`."""
 
     uuid: UUID
     type: str
@@ -35,6 +35,7 @@ class OperationInventory(WireModel):
     l2_network_uuid: UUID | None = None
     cluster_uuid: UUID | None = None
     host_uuid: UUID | None = None
+    vm_uuid: UUID | None = None
     error: ErrorBody | None = None
     steps: list[OperationStep] = Field(default_factory=list)
     created_at: AwareDatetime
@@ -48,6 +49,7 @@ class OperationFilters(StrictModel):
     type: OneOrMany[FilterText] | None = None
     l2_network_uuid: OneOrMany[UUID] | None = None
     cluster_uuid: OneOrMany[UUID] | None = None
+    vm_uuid: OneOrMany[UUID] | None = None
 
 
 class GetOperation(Request[OperationInventory]):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from viaduct_common.messages import batch, cluster, host, ipam, l2, l3, operation, owner, realization, zone
+from viaduct_common.messages import batch, cluster, host, ipam, l2, l3, operation, owner, realization, vm, zone
 from viaduct_common.messages.base import Request
 
 RequestType = type[Request[Any]]
@@ -17,11 +17,14 @@ MANAGER_REQUESTS: dict[str, RequestType] = _by_type([
     zone.CreateZone, zone.GetZone, zone.QueryZones, zone.UpdateZone, zone.DeleteZone,
     cluster.CreateCluster, cluster.GetCluster, cluster.QueryClusters, cluster.UpdateCluster, cluster.DeleteCluster,
     host.CreateHost, host.GetHost, host.QueryHosts, host.UpdateHost, host.SetHostMaintenance, host.DeleteHost,
+    host.MoveHost, host.ListOrphans, host.SweepOrphans,
     l2.CreateL2, l2.GetL2, l2.QueryL2, l2.UpdateL2, l2.DeleteL2,
     l2.AttachL2, l2.DetachL2, l2.CheckL2, l2.PlanL2, l2.GetCandidateClusters,
+    l2.ChangeL2Vlan, l2.ChangeL2Mtu,
     l3.CreateL3, l3.GetL3, l3.QueryL3, l3.UpdateL3, l3.DeleteL3,
     operation.GetOperation, operation.QueryOperations,
     realization.QueryRealizations,
+    vm.PrepareVmNetworks, vm.ReleaseVmNetworks, vm.MigrateVmNetworks, vm.QueryNics, vm.FindPlacement,
     owner.LookUpOwners,
     batch.Batch,
 ])  # fmt: skip

@@ -3,7 +3,7 @@
 from typing import Any
 
 from viaduct_common.bus import BusError, RequestContext
-from viaduct_common.errors import InvalidRequest
+from viaduct_common.errors import InUse, InvalidRequest
 from viaduct_common.messages.base import Page
 from viaduct_common.messages.host import (
     CreateHost,
@@ -16,11 +16,11 @@ from viaduct_common.messages.host import (
 )
 from viaduct_common.postgres.idempotency import Pending
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager import announce, conductor
+from viaduct_manager import announce, conductor, peers
 from viaduct_manager.enrolment import Enrolment, EnrolmentFailed
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
-from viaduct_manager.store import clusters, hosts, operations, realizations, revocations, steps
+from viaduct_manager.store import hosts, nics, operations, realizations, revocations, steps
 from viaduct_manager.store.steps import NewStep
 
 
@@ -46,30 +46,44 @@ class HostHandlers:
         return await hosts.query(connection, request)
 
     async def update(self, request: UpdateHost, connection: Connection, context: RequestContext) -> HostInventory:
+        if request.tunnel_ip is not None:
+            # What its cluster has must not change between the new end and the marks.
+            await hosts.hold_cluster(connection, request.uuid)
         host = await hosts.update(connection, request)
+        if request.tunnel_ip is not None:
+            await peers.mark_host(connection, host.uuid)
         await announce.event(connection, "host.updated", host)
         return host
 
     async def set_maintenance(
         self, request: SetHostMaintenance, connection: Connection, context: RequestContext
     ) -> HostInventory:
-        found = await hosts.get(connection, request.uuid)
-        await clusters.lock_shared(connection, found.cluster_uuid)
+        await hosts.hold_cluster(connection, request.uuid)
         host = await hosts.set_maintenance(connection, request.uuid, request.maintenance)
         if request.maintenance:
             await conductor.skip_host(connection, host.uuid, "the host was put into maintenance")
         elif host.state == "connected":
-            await realizations.desire_on_host(connection, host.uuid)
+            new = await realizations.desire_on_host(connection, host.uuid)
+            await peers.mark_stale(connection, new, at_once=True)
             await announce.sync(connection, host.uuid)
         await announce.event(connection, "host.updated", host)
         return host
 
     async def delete(self, request: DeleteHost, connection: Connection, context: RequestContext) -> Any:
+        await hosts.hold_cluster(connection, request.uuid)
         host = await hosts.find_locked(connection, request.uuid)
         if host is None:
             return None
+        if users := await nics.on_host(connection, host.uuid):
+            raise InUse(
+                f"VMs have NICs on host {host.name}: release or migrate them first, also if the host is lost",
+                hostUuid=str(host.uuid),
+                nicUuids=[str(nic_uuid) for nic_uuid, _ in users],
+                vmUuids=[str(vm_uuid) for vm_uuid in dict.fromkeys(vm_uuid for _, vm_uuid in users)],
+            )
         await hosts.mark_deleting(connection, host.uuid)
         await realizations.undesire_on_host(connection, host.uuid)
+        await peers.mark_host(connection, host.uuid)
         operation = await operations.create(
             connection,
             fresh_uuid(None, context, "operation"),

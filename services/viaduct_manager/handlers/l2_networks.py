@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from viaduct_common.bus import RequestContext
-from viaduct_common.errors import AlreadyExists, L2Conflict, UnsupportedType, ViaductError
+from viaduct_common.errors import AlreadyExists, InvalidRequest, L2Conflict, UnsupportedType, ViaductError
 from viaduct_common.messages.base import Page
 from viaduct_common.messages.cluster import ClusterInventory
 from viaduct_common.messages.l2 import (
@@ -21,7 +21,22 @@ from viaduct_common.postgres.pool import Connection
 from viaduct_manager import announce
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.l2_types.registry import L2Types
+from viaduct_manager.model.tunnels import Cidr
 from viaduct_manager.store import clusters, l2_networks
+from viaduct_manager.store.rivals import Claim
+from viaduct_manager.store.rivals import find as find_rivals
+
+
+def refuse_of_account(network: L2NetworkInventory | None, field: str) -> None:
+    """Raises:
+    InvalidRequest: it is what an account has of a network, which is the one to be attached, detached and deleted.
+    """
+    if network is not None and network.parent_uuid is not None:
+        raise InvalidRequest.of_field(
+            field,
+            f"this is what account {network.owner_account_uuid} has of L2 network {network.parent_uuid}: name that one",
+            parentUuid=str(network.parent_uuid),
+        )
 
 
 class L2Handlers:
@@ -40,7 +55,7 @@ class L2Handlers:
                 "zone_uuid": request.zone_uuid,
                 "physical_interface": request.physical_interface,
                 "type": request.type,
-                "mtu": request.mtu or l2_type.default_mtu,
+                "mtu": request.mtu or l2_type.default_mtu(own_fields),
                 "bridge_name": l2_type.bridge_name(request.physical_interface, own_fields),
                 "device_names": l2_type.device_names(request.physical_interface, own_fields),
                 "created_at": now,
@@ -48,7 +63,9 @@ class L2Handlers:
                 **own_fields,
             }
         )
-        created = await l2_networks.create(connection, network)
+        created = await l2_networks.create(
+            connection, network, tunnelled=l2_type.tunnelled, at_vm_time=l2_type.at_vm_time(own_fields)
+        )
         await announce.event(connection, "l2.created", created)
         return created
 
@@ -68,6 +85,7 @@ class L2Handlers:
     async def delete(
         self, request: DeleteL2, connection: Connection, context: RequestContext
     ) -> L2NetworkInventory | None:
+        refuse_of_account(await l2_networks.find(connection, request.uuid), "uuid")
         network = await l2_networks.delete(connection, request.uuid)
         if network is not None:
             await announce.event(connection, "l2.deleted", network)
@@ -77,11 +95,10 @@ class L2Handlers:
         self, request: GetCandidateClusters, connection: Connection, context: RequestContext
     ) -> CandidateClusters:
         network = await l2_networks.get(connection, request.l2_network_uuid)
+        refuse_of_account(network, "l2NetworkUuid")
         everywhere = await clusters.of_zone(connection, network.zone_uuid)
         attached = await l2_networks.attached_to(connection, network.uuid)
-        rivals = await l2_networks.find_rivals(
-            connection, network, [cluster.uuid for cluster in everywhere], self.conflict_key(network)
-        )
+        rivals = await find_rivals(connection, [cluster.uuid for cluster in everywhere], self.claim(network))
         good, refused = [], []
         for cluster in everywhere:
             error: ViaductError | None
@@ -95,8 +112,22 @@ class L2Handlers:
                 refused.append(RefusedCluster(cluster=cluster, error=error.to_body()))
         return CandidateClusters(clusters=good, refused=refused)
 
-    def conflict_key(self, network: L2NetworkInventory) -> str:
-        return self._types.get(network.type).conflict_key(network.physical_interface, network.own_fields())
+    def claim(self, network: L2NetworkInventory) -> Claim:
+        """What it takes on a cluster, so that no other network can be attached there that takes the same."""
+        l2_type, own_fields = self._types.get(network.type), network.own_fields()
+        key = l2_type.conflict_key(network.physical_interface, own_fields)
+        return Claim(network.uuid, key, network.device_names, l2_type.spans(own_fields))
+
+    def at_vm_time(self, network: L2NetworkInventory) -> bool:
+        """True: hosts do not realise it when it is attached, so there is nothing to ask them either."""
+        return self._types.get(network.type).at_vm_time(network.own_fields())
+
+    def check_tunnel_cidr(self, network: L2NetworkInventory, cidr: Cidr | None) -> None:
+        """Raises:
+        InvalidRequest: the type has no tunnels.
+        """
+        if cidr is not None and not self._types.get(network.type).tunnelled:
+            raise InvalidRequest.of_field("tunnelCidr", f"{network.type} has no tunnels", type=network.type)
 
     def unfit(self, network: L2NetworkInventory, cluster: ClusterInventory) -> ViaductError | None:
         """Why this network can never be attached to this cluster; None if it can."""

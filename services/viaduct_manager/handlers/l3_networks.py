@@ -1,13 +1,15 @@
 """`l3.*`: the manager keeps what an L3 network is, IPAM its ranges and addresses."""
 
 from viaduct_common.bus import Bus, RequestContext
+from viaduct_common.errors import InUse
 from viaduct_common.messages.base import Page
 from viaduct_common.messages.ipam import DeleteScope, RegisterScope, Strategy
 from viaduct_common.messages.l3 import CreateL3, DeleteL3, GetL3, L3NetworkInventory, QueryL3, UpdateL3
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager import announce
+from viaduct_manager.handlers.l2_networks import refuse_of_account
 from viaduct_manager.handlers.new import fresh_uuid
-from viaduct_manager.store import l2_networks, l3_networks
+from viaduct_manager.store import l2_networks, l3_networks, nics
 
 IPAM_SECONDS = 10.0
 
@@ -21,6 +23,7 @@ class L3Handlers:
 
     async def create(self, request: CreateL3, connection: Connection, context: RequestContext) -> L3NetworkInventory:
         l2 = await l2_networks.hold(connection, request.l2_network_uuid)
+        refuse_of_account(l2, "l2NetworkUuid")
         uuid = fresh_uuid(request.uuid, context, "l3")
         network = await l3_networks.create(connection, uuid, l2.zone_uuid, request)
         await self._register(network, request.strategy)
@@ -45,6 +48,12 @@ class L3Handlers:
     async def delete(
         self, request: DeleteL3, connection: Connection, context: RequestContext
     ) -> L3NetworkInventory | None:
+        if users := await nics.on_l3(connection, request.uuid):
+            raise InUse(
+                f"VMs have NICs on L3 network {request.uuid}",
+                l3NetworkUuid=str(request.uuid),
+                nicUuids=[str(uuid) for uuid in users],
+            )
         network = await l3_networks.delete(connection, request.uuid)
         if network is not None:
             # IPAM refuses while an address is in use; the row stays then.

@@ -8,16 +8,28 @@ from viaduct_common.messages.operation import GetOperation, OperationInventory, 
 from viaduct_common.messages.realization import QueryRealizations, RealizationInventory
 from viaduct_common.postgres.idempotency import Handler
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager.handlers import clusters, owners, zones
+from viaduct_manager.handlers import membership, orphans, owners, zones
 from viaduct_manager.handlers.attachments import AttachmentHandlers
+from viaduct_manager.handlers.changes import ChangeHandlers
+from viaduct_manager.handlers.clusters import ClusterHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
+from viaduct_manager.handlers.nics import NicHandlers, find_placement
+from viaduct_manager.handlers.vm_networks import VmNetworkHandlers
 from viaduct_manager.store import operations, realizations
 
 
 def handlers_by_type(
-    host: HostHandlers, l2: L2Handlers, attachment: AttachmentHandlers, l3: L3Handlers
+    *,
+    cluster: ClusterHandlers,
+    host: HostHandlers,
+    l2: L2Handlers,
+    attachment: AttachmentHandlers,
+    change: ChangeHandlers,
+    l3: L3Handlers,
+    vm: VmNetworkHandlers,
+    nic: NicHandlers,
 ) -> Mapping[str, Handler]:
     return {
         "zone.create": zones.create,
@@ -25,17 +37,20 @@ def handlers_by_type(
         "zone.query": zones.query,
         "zone.update": zones.update,
         "zone.delete": zones.delete,
-        "cluster.create": clusters.create,
-        "cluster.get": clusters.get,
-        "cluster.query": clusters.query,
-        "cluster.update": clusters.update,
-        "cluster.delete": clusters.delete,
+        "cluster.create": cluster.create,
+        "cluster.get": cluster.get,
+        "cluster.query": cluster.query,
+        "cluster.update": cluster.update,
+        "cluster.delete": cluster.delete,
         "host.create": host.create,
         "host.get": host.get,
         "host.query": host.query,
         "host.update": host.update,
         "host.setMaintenance": host.set_maintenance,
         "host.delete": host.delete,
+        "host.move": membership.move,
+        "host.orphans": orphans.list_orphans,
+        "host.sweepOrphans": orphans.sweep,
         "l2.create": l2.create,
         "l2.get": l2.get,
         "l2.query": l2.query,
@@ -46,11 +61,18 @@ def handlers_by_type(
         "l2.detach": attachment.detach,
         "l2.check": attachment.check,
         "l2.plan": attachment.plan,
+        "l2.changeVlan": change.vlan,
+        "l2.changeMtu": change.mtu,
         "l3.create": l3.create,
         "l3.get": l3.get,
         "l3.query": l3.query,
         "l3.update": l3.update,
         "l3.delete": l3.delete,
+        "vm.prepareNetworks": vm.prepare,
+        "vm.releaseNetworks": vm.release,
+        "vm.migrateNetworks": vm.migrate,
+        "nic.query": nic.query,
+        "placement.hosts": find_placement,
         "operation.get": _get_operation,
         "operation.query": _query_operations,
         "realization.query": _query_realizations,

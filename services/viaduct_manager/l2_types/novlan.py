@@ -6,13 +6,12 @@ from typing import Any
 from viaduct_common import naming
 from viaduct_common.messages.base import StrictModel
 from viaduct_common.messages.l2 import L2_NOVLAN, NoVlanFields
+from viaduct_manager.l2_types.bridgetype import BridgeType
 
 
-class L2NoVlanType:
+class L2NoVlanType(BridgeType):
     l2_type: str = L2_NOVLAN
-    hypervisor_types: frozenset[str] = frozenset({"KVM"})
     fields: type[StrictModel] = NoVlanFields
-    default_mtu: int = 1500
 
     def conflict_key(self, physical_interface: str, own_fields: Mapping[str, Any]) -> str:
         """One untagged network per interface; VLANs on the same interface are fine beside it."""

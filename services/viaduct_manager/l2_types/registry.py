@@ -54,3 +54,39 @@ class L2Types:
             first = error.errors(include_url=False)[0]
             raise InvalidRequest.of_field(".".join(map(str, first["loc"])), first["msg"]) from None
         return fields.model_dump(mode="json")
+
+    def check_backends(self, chosen: Mapping[str, str]) -> None:
+        """Backends by L2 type, as a cluster chooses them.
+
+        Raises:
+            InvalidRequest: a type that is not known, or that has no such backend; `details.field` names the type.
+        """
+        for name, backend in chosen.items():
+            l2_type = self._by_name.get(name)
+            if l2_type is None:
+                raise InvalidRequest.of_field(f"backends.{name}", "no such L2 type", known=self.names)
+            if backend not in l2_type.backends:
+                raise InvalidRequest.of_field(
+                    f"backends.{name}", f"no backend {backend!r} for it", known=list(l2_type.backends)
+                )
+
+    def changed_backends(self, former: Mapping[str, str], chosen: Mapping[str, str]) -> list[str]:
+        """The types that another backend would build from now on; to name the usual one changes nothing."""
+        return sorted(
+            name
+            for name in former.keys() | chosen.keys()
+            if (former.get(name) or self._usual(name)) != (chosen.get(name) or self._usual(name))
+        )
+
+    def backend_of(self, name: str, chosen: Mapping[str, str]) -> str:
+        """The backend that builds networks of this type on a cluster that has chosen these.
+
+        Raises:
+            UnsupportedType: no such type.
+        """
+        return chosen.get(name) or self.get(name).backends[0]
+
+    def _usual(self, name: str) -> str | None:
+        """None for a type whose plugin is gone: only to leave it as it is changes nothing."""
+        l2_type = self._by_name.get(name)
+        return None if l2_type is None else l2_type.backends[0]

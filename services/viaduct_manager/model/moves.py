@@ -5,7 +5,13 @@
                  │ failed     ▼ (rollback)                          │ failed     ▼
                  └────────► rollback ─► ended                       └──► ended  rollback (realize again) ─► ended
 
-Checks and plans have one phase, `check`; the removal of a host has one, `release`.
+    change   preflight ─► realize ─► ended            move     realize ─► ended
+     of VLAN     │ failed     │ failed
+     or MTU      ▼            ▼                       orphans  check ─► ended
+               ended   rollback (realize as before) ─► ended
+
+Checks and plans have one phase, `check`, and so have the questions after orphans, and their sweep; the removal of a
+host has one, `release`. A host that has moved stays where it is, whether it could do all that this asked or not.
 """
 
 from dataclasses import dataclass
@@ -16,6 +22,17 @@ DETACH = "l2.detach"
 CHECK = "l2.check"
 PLAN = "l2.plan"
 DELETE_HOST = "host.delete"
+MOVE_HOST = "host.move"
+CHANGE_VLAN = "l2.changeVlan"
+CHANGE_MTU = "l2.changeMtu"
+ORPHANS = "host.orphans"
+SWEEP = "host.sweepOrphans"
+
+CHANGES = frozenset({CHANGE_VLAN, CHANGE_MTU})
+# They alter nothing: no event tells of their end, and nobody waits for them to end.
+INQUIRIES = frozenset({CHECK, PLAN, ORPHANS})
+# Without the host's answer there is none at all.
+OF_ONE_HOST = frozenset({ORPHANS, SWEEP})
 
 PREFLIGHT = "preflight"
 REALIZE = "realize"
@@ -62,8 +79,14 @@ def next_move(at: Standing) -> Move:
             move = Move.RELEASE if good else Move.FAIL
         case "l2.detach", "release":
             move = Move.SUCCEED if good else Move.ROLL_BACK
-        case "l2.attach" | "l2.detach", "rollback":
+        case "l2.changeVlan" | "l2.changeMtu", "preflight":
+            move = Move.REALIZE if good else Move.FAIL
+        case "l2.changeVlan" | "l2.changeMtu", "realize":
+            move = Move.SUCCEED if good else Move.ROLL_BACK
+        case "l2.attach" | "l2.detach" | "l2.changeVlan" | "l2.changeMtu", "rollback":
             move = Move.FAIL
+        case ("host.move", "realize") | ("host.orphans" | "host.sweepOrphans", "check"):
+            move = Move.SUCCEED if good else Move.FAIL
         case ("l2.check" | "l2.plan", "check") | ("host.delete", "release"):
             # A host that did not answer is a line of the answer; a host that is removed need not agree.
             move = Move.SUCCEED

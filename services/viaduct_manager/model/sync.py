@@ -6,16 +6,22 @@ from uuid import UUID
 
 from viaduct_common.digest import holdings_digest
 
+# So many heartbeats in a row that differ are no accident, even if something is always in motion: a network whose peers
+# come and go all the time must not keep its hosts from being told what they lack.
+PATIENCE_BEATS = 5
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """One row of a host's desired state, as far as the comparison needs it."""
+    """One row of a host's desired state, as far as the comparison needs it. `observed`: the host is known to have done
+    this generation; one that was only told of other peers is `realized` and not observed."""
 
     l2_uuid: UUID
     generation: int
     desired: str
     state: str
     age_seconds: float
+    observed: bool = True
 
 
 def expected_digest(rows: Iterable[Wanted]) -> str:
@@ -25,17 +31,20 @@ def expected_digest(rows: Iterable[Wanted]) -> str:
     )
 
 
-def needs_sync(rows: list[Wanted], digest: str, *, settle_seconds: float, since_sync_seconds: float | None) -> bool:
+def needs_sync(
+    rows: list[Wanted], digest: str, *, settle_seconds: float, since_sync_seconds: float | None, beats: int = 0
+) -> bool:
     """True when the host differs, nothing about it is in motion, and it was not told just now.
 
     Args:
         digest: what the host says it holds.
         settle_seconds: younger changes have a command under way; let it arrive.
         since_sync_seconds: age of the last sync sent, None if there was none.
+        beats: heartbeats in a row before this one that differed.
     """
     if digest == expected_digest(rows):
         return False
-    if any(row.age_seconds < settle_seconds for row in rows):
+    if beats < PATIENCE_BEATS and any(row.age_seconds < settle_seconds for row in rows):
         return False
     return since_sync_seconds is None or since_sync_seconds >= settle_seconds
 
@@ -45,4 +54,8 @@ def settled(rows: list[Wanted], digest: str, *, settle_seconds: float) -> list[W
     if digest != expected_digest(rows):
         return []
     moving = {"pending", "realizing", "releasing"}
-    return [row for row in rows if row.state in moving and row.age_seconds >= settle_seconds]
+    return [
+        row
+        for row in rows
+        if (row.state in moving or (row.state == "realized" and not row.observed)) and row.age_seconds >= settle_seconds
+    ]

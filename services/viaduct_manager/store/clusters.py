@@ -13,18 +13,31 @@ from viaduct_manager.store.rows import creating, deleting, require_updated
 KIND = "cluster"
 
 _INSERT = """
-    INSERT INTO cluster (uuid, zone_uuid, name, description, hypervisor_type) VALUES ($1, $2, $3, $4, $5) RETURNING *
+    INSERT INTO cluster (uuid, zone_uuid, name, description, hypervisor_type, backends)
+    VALUES ($1, $2, $3, $4, $5, $6) RETURNING *
 """
 _GET = "SELECT * FROM cluster WHERE uuid = $1"
 # Whoever adds to what a cluster's hosts must have, and whoever finds out what one of them must have, meet here.
-_LOCK = "SELECT * FROM cluster WHERE uuid = $1 FOR UPDATE"
+# Not FOR UPDATE: foreign keys look at the row from transactions that hold hosts, which come after clusters.
+_LOCK = "SELECT * FROM cluster WHERE uuid = $1 FOR NO KEY UPDATE"
 _LOCK_SHARED = "SELECT * FROM cluster WHERE uuid = $1 FOR SHARE"
+_TRY_LOCK_SHARED = "SELECT 1 FROM cluster WHERE uuid = $1 FOR SHARE SKIP LOCKED"
 _REVISION = "SELECT revision FROM cluster WHERE uuid = $1"
 _OF_ZONE = "SELECT * FROM cluster WHERE zone_uuid = $1 ORDER BY created_at, uuid"
 _UPDATE = """
     UPDATE cluster SET name = coalesce($2, name), description = coalesce($3, description),
-                       revision = revision + 1, updated_at = now()
-    WHERE uuid = $1 AND ($4::int IS NULL OR revision = $4) RETURNING *
+                       backends = coalesce($4, backends), revision = revision + 1, updated_at = now()
+    WHERE uuid = $1 AND ($5::int IS NULL OR revision = $5) RETURNING *
+"""
+_ATTACHED_OF_TYPES = """
+    SELECT l2_network.uuid, l2_network.type
+    FROM attachment JOIN l2_network ON l2_network.uuid = attachment.l2_uuid
+    WHERE attachment.cluster_uuid = $1 AND l2_network.type = ANY($2::text[])
+    ORDER BY l2_network.type, l2_network.uuid LIMIT 100
+"""
+_BACKENDS_OF_HOSTS = """
+    SELECT host.uuid, cluster.backends FROM host JOIN cluster ON cluster.uuid = host.cluster_uuid
+    WHERE host.uuid = ANY($1::uuid[]) AND cluster.backends <> '{}'
 """
 _DELETE = "DELETE FROM cluster WHERE uuid = $1 RETURNING *"
 _LISTING = Listing(
@@ -43,7 +56,13 @@ _LISTING = Listing(
 async def create(connection: Connection, uuid: UUID, request: CreateCluster) -> ClusterInventory:
     with creating(KIND, uuid):
         row = await connection.fetchrow(
-            _INSERT, uuid, request.zone_uuid, request.name, request.description, request.hypervisor_type
+            _INSERT,
+            uuid,
+            request.zone_uuid,
+            request.name,
+            request.description,
+            request.hypervisor_type,
+            request.backends,
         )
     return _inventory(row)
 
@@ -69,6 +88,11 @@ async def lock_shared(connection: Connection, uuid: UUID) -> ClusterInventory:
     return _required(await connection.fetchrow(_LOCK_SHARED, uuid), uuid)
 
 
+async def try_lock_shared(connection: Connection, uuid: UUID) -> bool:
+    """The same for whoever must not wait for it; False if somebody changes what its hosts must have."""
+    return await connection.fetchval(_TRY_LOCK_SHARED, uuid) is not None
+
+
 async def of_zone(connection: Connection, zone_uuid: UUID) -> list[ClusterInventory]:
     return [_inventory(row) for row in await connection.fetch(_OF_ZONE, zone_uuid)]
 
@@ -79,10 +103,22 @@ async def query(connection: Connection, request: QueryClusters) -> Page[ClusterI
 
 
 async def update(connection: Connection, request: UpdateCluster) -> ClusterInventory:
-    row = await connection.fetchrow(_UPDATE, request.uuid, request.name, request.description, request.revision)
+    row = await connection.fetchrow(
+        _UPDATE, request.uuid, request.name, request.description, request.backends, request.revision
+    )
     return _inventory(
         await require_updated(connection, row, KIND, request.uuid, exists_sql=_REVISION, revision=request.revision)
     )
+
+
+async def attached_of_types(connection: Connection, uuid: UUID, types: list[str]) -> dict[UUID, str]:
+    """L2 networks of these types that are attached, being attached or being detached; type by uuid, some of them."""
+    return {row["uuid"]: row["type"] for row in await connection.fetch(_ATTACHED_OF_TYPES, uuid, types)}
+
+
+async def backends_of_hosts(connection: Connection, host_uuids: list[UUID]) -> dict[UUID, dict[str, str]]:
+    """By host what its cluster chose: backend by L2 type. Hosts of clusters that chose nothing are missing."""
+    return {row["uuid"]: row["backends"] for row in await connection.fetch(_BACKENDS_OF_HOSTS, host_uuids)}
 
 
 async def delete(connection: Connection, uuid: UUID) -> ClusterInventory | None:

@@ -11,19 +11,23 @@ from viaduct_common.messages.base import Page
 from viaduct_common.messages.l2 import L2NetworkInventory, QueryL2, UpdateL2
 from viaduct_common.postgres.paging import Column, Listing, list_page
 from viaduct_common.postgres.pool import Connection
+from viaduct_manager.model.tunnels import Cidr
+from viaduct_manager.store import rivals
+from viaduct_manager.store.rivals import Claim
 from viaduct_manager.store.rows import creating, require_updated
 
 KIND = "L2 network"
 
 _INSERT = """
     INSERT INTO l2_network (uuid, zone_uuid, name, description, type, physical_interface, mtu, own_fields,
-                            bridge_name, device_names)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                            bridge_name, device_names, tunnelled, at_vm_time)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 _SELECT = """
     SELECT l2_network.*, ARRAY(
         SELECT cluster_uuid FROM attachment
-        WHERE l2_uuid = l2_network.uuid AND state IN ('attached', 'degraded', 'detaching')
+        WHERE l2_uuid = coalesce(l2_network.parent_uuid, l2_network.uuid)
+          AND state IN ('attached', 'degraded', 'detaching')
         ORDER BY attachment.created_at, cluster_uuid
     ) AS attached_cluster_uuids
     FROM l2_network
@@ -42,13 +46,34 @@ _USERS = """
     SELECT (SELECT array_agg(cluster_uuid) FROM attachment WHERE l2_uuid = $1) AS clusters,
            (SELECT array_agg(uuid) FROM l3_network WHERE l2_uuid = $1) AS l3_networks
 """
-_NOT_ON_THE_WIRE = {"own_fields", "deleted", "sort_", "key_"}  # the inventory takes any other as the type's own
-_MARK_DELETED = "UPDATE l2_network SET deleted = true WHERE uuid = $1"
+# The inventory takes any other as the type's own.
+_NOT_ON_THE_WIRE = {"own_fields", "deleted", "account_uuid", "vni", "tunnelled", "at_vm_time", "sort_", "key_"}
+_MARK_DELETED = "UPDATE l2_network SET deleted = true WHERE uuid = $1 OR parent_uuid = $1"
+# A network after what accounts had of it.
 _PURGE = """
-    DELETE FROM l2_network WHERE deleted AND NOT EXISTS (SELECT FROM realization WHERE l2_uuid = l2_network.uuid)
+    DELETE FROM l2_network
+    WHERE deleted AND NOT EXISTS (SELECT FROM realization WHERE l2_uuid = l2_network.uuid)
+      AND NOT EXISTS (SELECT FROM nic WHERE l2_uuid = l2_network.uuid)
+      AND NOT EXISTS (SELECT FROM l2_network AS child WHERE child.parent_uuid = l2_network.uuid)
+    RETURNING parent_uuid
+"""
+_OF_ACCOUNTS = """
+    SELECT DISTINCT l2_network.uuid
+    FROM l2_network JOIN realization ON realization.l2_uuid = l2_network.uuid
+    JOIN host ON host.uuid = realization.host_uuid
+    WHERE l2_network.parent_uuid = $1 AND host.cluster_uuid = $2 AND realization.desired = 'present'
+    ORDER BY l2_network.uuid
+"""
+_NICS_ON = """
+    SELECT nic.uuid
+    FROM nic JOIN l2_network ON l2_network.uuid = nic.l2_uuid
+    JOIN host ON host.uuid IN (nic.host_uuid, nic.migrating_to_host_uuid)
+    WHERE (l2_network.uuid = $1 OR l2_network.parent_uuid = $1) AND host.cluster_uuid = $2
+      AND nic.state <> 'releasing'
+    LIMIT 100
 """
 _LISTING = Listing(
-    select=_SELECT + "WHERE NOT deleted",
+    select=_SELECT + "WHERE NOT deleted AND parent_uuid IS NULL",
     columns={
         "uuid": Column("uuid", "uuid"),
         "name": Column("name", "text"),
@@ -67,25 +92,11 @@ _LISTING = Listing(
 )
 
 _ATTACH = """
-    INSERT INTO attachment (l2_uuid, cluster_uuid, conflict_key, state, operation_uuid)
-    VALUES ($1, $2, $3, 'attaching', $4)
-"""
-_CLAIM_NAMES = """
-    INSERT INTO attachment_name (cluster_uuid, device_name, l2_uuid) SELECT $1, unnest($2::text[]), $3
+    INSERT INTO attachment (l2_uuid, cluster_uuid, conflict_key, state, operation_uuid, tunnel_cidr)
+    VALUES ($1, $2, $3, 'attaching', $4, $5)
 """
 _ATTACHMENT = "SELECT * FROM attachment WHERE l2_uuid = $1 AND cluster_uuid = $2 FOR UPDATE"
 _ATTACHED_TO = "SELECT cluster_uuid, state FROM attachment WHERE l2_uuid = $1"
-_RIVALS = """
-    SELECT attachment.cluster_uuid, attachment.l2_uuid, l2_network.name, 'interface and tag' AS about
-    FROM attachment JOIN l2_network ON l2_network.uuid = attachment.l2_uuid
-    WHERE attachment.cluster_uuid = ANY($1::uuid[]) AND attachment.conflict_key = $2 AND attachment.l2_uuid <> $4
-    UNION ALL
-    SELECT attachment_name.cluster_uuid, attachment_name.l2_uuid, l2_network.name,
-           'device name ' || attachment_name.device_name
-    FROM attachment_name JOIN l2_network ON l2_network.uuid = attachment_name.l2_uuid
-    WHERE attachment_name.cluster_uuid = ANY($1::uuid[]) AND attachment_name.device_name = ANY($3::text[])
-      AND attachment_name.l2_uuid <> $4
-"""
 _SET_ATTACHMENT = "UPDATE attachment SET state = $3, operation_uuid = $4 WHERE l2_uuid = $1 AND cluster_uuid = $2"
 _DEGRADE = """
     UPDATE attachment SET state = 'degraded'
@@ -112,7 +123,10 @@ class Attachment:
     operation_uuid: UUID | None
 
 
-async def create(connection: Connection, network: L2NetworkInventory) -> L2NetworkInventory:
+async def create(
+    connection: Connection, network: L2NetworkInventory, *, tunnelled: bool, at_vm_time: bool
+) -> L2NetworkInventory:
+    """`tunnelled` and `at_vm_time`: as its type says of it."""
     with creating(KIND, network.uuid):
         await connection.execute(
             _INSERT,
@@ -126,6 +140,8 @@ async def create(connection: Connection, network: L2NetworkInventory) -> L2Netwo
             network.own_fields(),
             network.bridge_name,
             network.device_names,
+            tunnelled,
+            at_vm_time,
         )
     return await get(connection, network.uuid)
 
@@ -134,10 +150,15 @@ async def get(connection: Connection, uuid: UUID) -> L2NetworkInventory:
     """Raises:
     NotFound: there is none.
     """
-    row = await connection.fetchrow(_GET, uuid)
-    if row is None:
+    network = await find(connection, uuid)
+    if network is None:
         raise NotFound.of(KIND, uuid)
-    return _inventory(row)
+    return network
+
+
+async def find(connection: Connection, uuid: UUID) -> L2NetworkInventory | None:
+    row = await connection.fetchrow(_GET, uuid)
+    return None if row is None else _inventory(row)
 
 
 async def get_many(connection: Connection, uuids: list[UUID]) -> dict[UUID, L2NetworkInventory]:
@@ -152,6 +173,16 @@ async def hold(connection: Connection, uuid: UUID) -> L2NetworkInventory:
         NotFound: there is none.
     """
     await connection.fetchrow(_LOCK_SHARED, uuid)
+    return await get(connection, uuid)
+
+
+async def lock(connection: Connection, uuid: UUID) -> L2NetworkInventory:
+    """The network, locked for whoever changes it: no attach or detach of it begins meanwhile.
+
+    Raises:
+        NotFound: there is none.
+    """
+    await connection.fetchrow(_LOCK, uuid)
     return await get(connection, uuid)
 
 
@@ -189,14 +220,31 @@ async def delete(connection: Connection, uuid: UUID) -> L2NetworkInventory | Non
 
 async def purge(connection: Connection) -> None:
     """Forget deleted networks that no host holds any more."""
-    await connection.execute(_PURGE)
+    while any(row["parent_uuid"] for row in await connection.fetch(_PURGE)):
+        pass  # the last that an account had of a network may be gone now, so the network itself can go
+
+
+async def of_accounts(connection: Connection, uuid: UUID, cluster_uuid: UUID) -> list[UUID]:
+    """What accounts have of a network with a VNI range and hosts of the cluster should have."""
+    return [row["uuid"] for row in await connection.fetch(_OF_ACCOUNTS, uuid, cluster_uuid)]
+
+
+async def nics_on(connection: Connection, uuid: UUID, cluster_uuid: UUID) -> list[UUID]:
+    """Some of the VMs' NICs that use the network, or what an account has of it, on the cluster's hosts."""
+    return [row["uuid"] for row in await connection.fetch(_NICS_ON, uuid, cluster_uuid)]
 
 
 # ---- attachments -------------------------------------------------------------------------------------------------
 
 
 async def attach(
-    connection: Connection, network: L2NetworkInventory, cluster_uuid: UUID, conflict_key: str, operation_uuid: UUID
+    connection: Connection,
+    network: L2NetworkInventory,
+    cluster_uuid: UUID,
+    claim: Claim,
+    operation_uuid: UUID,
+    *,
+    tunnel_cidr: Cidr | None = None,
 ) -> None:
     """Commit to the intent: of several at the same moment that conflict, one gets through.
 
@@ -213,29 +261,15 @@ async def attach(
         )
     try:
         async with connection.transaction():
-            await connection.execute(_ATTACH, network.uuid, cluster_uuid, conflict_key, operation_uuid)
-            await connection.execute(_CLAIM_NAMES, cluster_uuid, network.device_names, network.uuid)
-    except asyncpg.UniqueViolationError as error:
-        rivals = await find_rivals(connection, network, [cluster_uuid], conflict_key)
-        raise rivals.get(cluster_uuid) or L2Conflict(
+            await connection.execute(
+                _ATTACH, network.uuid, cluster_uuid, claim.conflict_key, operation_uuid, tunnel_cidr
+            )
+            await rivals.stake(connection, cluster_uuid, claim)
+    except (asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError) as error:
+        found = await rivals.find(connection, [cluster_uuid], claim)
+        raise found.get(cluster_uuid) or L2Conflict(
             "another attach of this network to this cluster was faster", l2NetworkUuid=str(network.uuid)
         ) from error
-
-
-async def find_rivals(
-    connection: Connection, network: L2NetworkInventory, cluster_uuids: list[UUID], conflict_key: str
-) -> dict[UUID, L2Conflict]:
-    """By cluster, the conflict with what is attached there."""
-    rows = await connection.fetch(_RIVALS, cluster_uuids, conflict_key, network.device_names, network.uuid)
-    return {
-        row["cluster_uuid"]: L2Conflict(
-            f"L2 network {row['name']} has the same {row['about']} on this cluster",
-            l2NetworkUuid=str(row["l2_uuid"]),
-            clusterUuid=str(row["cluster_uuid"]),
-            about=row["about"],
-        )
-        for row in rows
-    }
 
 
 async def find_attachment(connection: Connection, l2_uuid: UUID, cluster_uuid: UUID) -> Attachment | None:
@@ -268,4 +302,6 @@ async def remove_attachment(connection: Connection, l2_uuid: UUID, cluster_uuid:
 
 def _inventory(row: Any) -> L2NetworkInventory:
     fields = {name: value for name, value in row.items() if name not in _NOT_ON_THE_WIRE}
-    return L2NetworkInventory.model_validate(fields | row["own_fields"])
+    fields["owner_account_uuid"] = row["account_uuid"]
+    own_fields = row["own_fields"] if row["vni"] is None else row["own_fields"] | {"vni": row["vni"], "vniRange": None}
+    return L2NetworkInventory.model_validate(fields | own_fields)

@@ -19,6 +19,7 @@ _INSERT = """
     RETURNING *, l2_uuid AS l2_network_uuid
 """
 _GET = "SELECT *, l2_uuid AS l2_network_uuid FROM l3_network WHERE uuid = $1"
+_L2_OF = "SELECT uuid, l2_uuid FROM l3_network WHERE uuid = ANY($1::uuid[])"
 _REVISION = "SELECT revision FROM l3_network WHERE uuid = $1"
 _UPDATE = """
     UPDATE l3_network SET name = coalesce($2, name), description = coalesce($3, description),
@@ -68,6 +69,12 @@ async def get(connection: Connection, uuid: UUID) -> L3NetworkInventory:
     if row is None:
         raise NotFound.of(KIND, uuid)
     return _inventory(row)
+
+
+async def l2_networks_of(connection: Connection, uuids: list[UUID]) -> dict[UUID, UUID]:
+    """L2 network by L3 network, in the order in which they are named; those that do not exist are missing."""
+    found = {row["uuid"]: row["l2_uuid"] for row in await connection.fetch(_L2_OF, uuids)}
+    return {uuid: found[uuid] for uuid in uuids if uuid in found}
 
 
 async def query(connection: Connection, request: QueryL3) -> Page[L3NetworkInventory]:

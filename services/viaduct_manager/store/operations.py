@@ -39,10 +39,14 @@ _ADD_WAITER = """
 """
 _TAKE_WAITERS = "DELETE FROM operation_waiter WHERE operation_uuid = $1 RETURNING reply_to, correlation_id"
 _STORE_ANSWER = "UPDATE request SET answer = $2 WHERE operation_uuid = $1 AND answer IS NULL"
+_RUNNING_OF_NETWORK = """
+    SELECT uuid FROM operation WHERE state = 'running' AND l2_uuid = $1 AND type = ANY($2::text[]) LIMIT 1
+"""
 _FORGET = "DELETE FROM operation WHERE state <> 'running' AND created_at < now() - make_interval(days => 14)"
 _FORGET_INQUIRIES = """
     DELETE FROM operation
-    WHERE state <> 'running' AND type IN ('l2.check', 'l2.plan') AND created_at < now() - make_interval(hours => 1)
+    WHERE state <> 'running' AND type IN ('l2.check', 'l2.plan', 'host.orphans')
+      AND created_at < now() - make_interval(hours => 1)
 """
 # An operation about a host has neither; a page cannot be continued after a null.
 _OR_NONE = "coalesce({}, '00000000-0000-0000-0000-000000000000')"
@@ -54,6 +58,7 @@ _LISTING = Listing(
         "type": Column("type", "text"),
         "l2NetworkUuid": Column(_OR_NONE.format("l2_uuid"), "uuid", "l2_uuid = ANY({})"),
         "clusterUuid": Column(_OR_NONE.format("cluster_uuid"), "uuid", "cluster_uuid = ANY({})"),
+        "vmUuid": Column(_OR_NONE.format("vm_uuid"), "uuid", "vm_uuid = ANY({})"),
         "createdAt": Column("created_at", "timestamptz"),
     },
     key=Column("uuid", "uuid"),
@@ -133,6 +138,12 @@ async def lock(connection: Connection, uuid: UUID) -> Operation | None:
     if values["error"] is not None:
         values["error"] = ErrorBody.model_validate(values["error"])
     return Operation(**values)
+
+
+async def running_of_network(connection: Connection, l2_uuid: UUID, types: list[str]) -> UUID | None:
+    """One that runs and is about this network; the caller has locked the network, so none begins meanwhile."""
+    uuid: UUID | None = await connection.fetchval(_RUNNING_OF_NETWORK, l2_uuid, types)
+    return uuid
 
 
 async def extend_deadline(connection: Connection, uuid: UUID, seconds: float) -> None:

@@ -19,19 +19,23 @@ _DESIRE_ON_CLUSTER = """
     INSERT INTO realization (l2_uuid, host_uuid, desired, generation, state)
     SELECT $1, host.uuid, 'present', nextval('generation'),
            CASE WHEN host.state = 'connected' AND NOT host.maintenance THEN 'realizing' ELSE 'pending' END
-    FROM host WHERE host.cluster_uuid = $2 AND NOT host.deleting
+    FROM host
+    WHERE host.cluster_uuid = $2 AND NOT host.deleting
+      AND NOT EXISTS (SELECT FROM l2_network WHERE uuid = $1 AND at_vm_time)
     ON CONFLICT (host_uuid, l2_uuid) DO UPDATE
         SET desired = 'present', generation = excluded.generation, state = excluded.state, error = NULL,
-            attempts = 0, retry_at = NULL, forced = false, since = now()
+            attempts = 0, retry_at = NULL, forced = false, since = now(), told = NULL
         WHERE realization.desired = 'absent' OR realization.state <> 'realized'
     RETURNING host_uuid, generation, state
 """
 _DESIRE_ON_HOST = """
     INSERT INTO realization (l2_uuid, host_uuid, desired, generation, state)
     SELECT attachment.l2_uuid, host.uuid, 'present', nextval('generation'), 'pending'
-    FROM host JOIN attachment USING (cluster_uuid)
+    FROM host JOIN attachment USING (cluster_uuid) JOIN l2_network ON l2_network.uuid = attachment.l2_uuid
     WHERE host.uuid = $1 AND NOT host.deleting AND attachment.state IN ('attaching', 'attached', 'degraded')
+      AND NOT l2_network.at_vm_time
     ON CONFLICT DO NOTHING
+    RETURNING l2_uuid
 """
 _UNDESIRE_ON_CLUSTER = """
     UPDATE realization
@@ -72,6 +76,11 @@ _OBSERVE_FAILURE = """
         retry_at = now() + make_interval(secs => $5), since = now()
     WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3
 """
+# It is still what was built there last: nothing is tried again until it is ordered anew.
+_NOTE_DRIFT = """
+    UPDATE realization SET error = $4
+    WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 AND desired = 'present' AND state = 'realized'
+"""
 _DUE = """
     SELECT realization.l2_uuid, realization.host_uuid
     FROM realization JOIN host ON host.uuid = realization.host_uuid
@@ -82,12 +91,13 @@ _DUE = """
 _RENEW = """
     UPDATE realization
     SET generation = nextval('generation'), state = CASE desired WHEN 'present' THEN 'realizing' ELSE 'releasing' END,
-        retry_at = NULL, since = now()
+        retry_at = NULL, since = now(), told = NULL
     WHERE host_uuid = $1 AND l2_uuid = $2
     RETURNING l2_uuid, host_uuid, desired, generation, forced
 """
 _OF_HOST = """
-    SELECT l2_uuid, generation, desired, state, extract(epoch FROM now() - since)::float8 AS age_seconds
+    SELECT l2_uuid, generation, desired, state, extract(epoch FROM now() - since)::float8 AS age_seconds,
+           generation IS NOT DISTINCT FROM observed_generation AS observed
     FROM realization WHERE host_uuid = $1
 """
 # Restoring a database rolls the sequence back behind what hosts were told; they would call everything outdated.
@@ -98,6 +108,7 @@ _OUTDATED = """
     WHERE realization.host_uuid = $1 AND realization.generation < held.generation
 """
 _GENERATIONS = "SELECT host_uuid, generation FROM realization WHERE l2_uuid = $1 AND host_uuid = ANY($2::uuid[])"
+_HOSTS = "SELECT host_uuid FROM realization WHERE l2_uuid = $1 AND desired = 'present'"
 _START_SYNC = """
     UPDATE realization SET state = 'realizing', retry_at = NULL, since = now()
     WHERE host_uuid = $1 AND desired = 'present' AND state <> 'realized'
@@ -135,9 +146,9 @@ async def desire_on_cluster(connection: Connection, l2_uuid: UUID, cluster_uuid:
     ]
 
 
-async def desire_on_host(connection: Connection, host_uuid: UUID) -> None:
-    """Want on the host what its cluster has; it is told by the sync that follows."""
-    await connection.execute(_DESIRE_ON_HOST, host_uuid)
+async def desire_on_host(connection: Connection, host_uuid: UUID) -> list[UUID]:
+    """Want on the host what its cluster has; it is told by the sync that follows. Return the networks that are news."""
+    return [row["l2_uuid"] for row in await connection.fetch(_DESIRE_ON_HOST, host_uuid)]
 
 
 async def undesire_on_cluster(
@@ -188,6 +199,11 @@ async def observe_failure(
     )
 
 
+async def note_drift(connection: Connection, host_uuid: UUID, l2_uuid: UUID, generation: int, error: ErrorBody) -> None:
+    """Show that the network differs from what was realized, and do nothing about it."""
+    await connection.execute(_NOTE_DRIFT, host_uuid, l2_uuid, generation, error.model_dump(mode="json"))
+
+
 async def renew_due(connection: Connection) -> list[Ordered]:
     """Order again what failed and whose time has come."""
     renewed = []
@@ -201,7 +217,12 @@ async def renew_due(connection: Connection) -> list[Ordered]:
 
 async def of_host(connection: Connection, host_uuid: UUID) -> list[Wanted]:
     rows = await connection.fetch(_OF_HOST, host_uuid)
-    return [Wanted(row["l2_uuid"], row["generation"], row["desired"], row["state"], row["age_seconds"]) for row in rows]
+    return [Wanted(**row) for row in rows]
+
+
+async def hosts_of(connection: Connection, l2_uuid: UUID) -> set[UUID]:
+    """The hosts that should have the network."""
+    return {row["host_uuid"] for row in await connection.fetch(_HOSTS, l2_uuid)}
 
 
 async def generations(connection: Connection, l2_uuid: UUID, host_uuids: list[UUID]) -> dict[UUID, int]:

@@ -3,12 +3,13 @@
 The functions that end steps count them in their operation, which the caller has locked.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from viaduct_common.messages.agent import ItemResult
-from viaduct_common.messages.base import ErrorBody
+from viaduct_common.messages.agent import ItemResult, Orphan
+from viaduct_common.messages.base import ErrorBody, WireModel
 from viaduct_common.messages.operation import OperationStep
 from viaduct_common.postgres.pool import Connection
 
@@ -27,6 +28,12 @@ _OF_GENERATIONS = """
     WHERE host_uuid = $1 AND generation = ANY($2::bigint[]) AND state = 'pending'
 """
 _OF_HOST = "SELECT DISTINCT operation_uuid FROM operation_step WHERE host_uuid = $1 AND state = 'pending'"
+_CHANGING_HOST = """
+    SELECT DISTINCT operation.uuid
+    FROM operation_step JOIN operation ON operation.uuid = operation_step.operation_uuid
+    WHERE operation_step.host_uuid = $1 AND operation_step.state = 'pending' AND operation.type <> ALL($2::text[])
+    ORDER BY operation.uuid
+"""
 # Steps that wait for a host which is away or was removed.
 _WAITING_FOR_NOBODY = """
     SELECT DISTINCT operation_step.host_uuid
@@ -51,6 +58,12 @@ _FIRST_FAILURE = """
     ORDER BY finished_at, host_uuid LIMIT 1
 """
 _RESULTS = "SELECT host_uuid, state, result, error FROM operation_step WHERE operation_uuid = $1 AND phase = $2"
+
+
+class FoundOrphans(WireModel):
+    """What the step of a question after orphans ended with."""
+
+    orphans: list[Orphan]
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,11 @@ async def of_host(connection: Connection, host_uuid: UUID) -> list[UUID]:
     return [row["operation_uuid"] for row in await connection.fetch(_OF_HOST, host_uuid)]
 
 
+async def changing_host(connection: Connection, host_uuid: UUID, inquiries: Collection[str]) -> list[UUID]:
+    """Operations that wait for the host, but for those of the types `inquiries`."""
+    return [row["uuid"] for row in await connection.fetch(_CHANGING_HOST, host_uuid, list(inquiries))]
+
+
 async def waited_for_in_vain(connection: Connection) -> list[UUID]:
     """Hosts that pending steps wait for, and that are not connected."""
     return [row["host_uuid"] for row in await connection.fetch(_WAITING_FOR_NOBODY)]
@@ -107,7 +125,7 @@ async def end_step(
     host_uuid: UUID,
     state: str,
     *,
-    result: ItemResult | None = None,
+    result: WireModel | None = None,
     error: ErrorBody | None = None,
     command_id: UUID | None = None,
     generation: int | None = None,
@@ -150,6 +168,15 @@ async def results(connection: Connection, uuid: UUID, phase: str) -> list[StepRe
         )
         for row in await connection.fetch(_RESULTS, uuid, phase)
     ]
+
+
+async def orphans(connection: Connection, uuid: UUID) -> list[Orphan]:
+    """What the host answered; nothing where it did not."""
+    found: list[Orphan] = []
+    for row in await connection.fetch(_RESULTS, uuid, "check"):
+        if row["result"] is not None:
+            found += FoundOrphans.model_validate(row["result"]).orphans
+    return found
 
 
 async def list_steps(connection: Connection, operation_uuid: UUID) -> list[OperationStep]:

@@ -145,6 +145,7 @@ async def test_an_agents_life(host: Host, broker: Broker) -> None:
         hello = await manager.hears(HostHello)
         assert {"L2NoVlanNetwork", "L2VlanNetwork"} <= set(hello.capabilities)
         assert "eth1" in {fact.name for fact in hello.interfaces}
+        assert {fact.name: fact.ok for fact in hello.health}["drift_storm"]
 
         net = network()
         desired = L2Desired(generation=1, l2_network=net)

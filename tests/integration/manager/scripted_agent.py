@@ -1,7 +1,7 @@
 """An agent that does as it is told by a test: the host's real credentials, the real messages, no kernel."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,8 +20,11 @@ from viaduct_common.messages.agent import (
     Held,
     HostHeartbeat,
     HostHello,
+    InterfaceFact,
     ItemResult,
     L2Desired,
+    ListOrphansCommand,
+    Orphan,
     RealizeL2Command,
     ReleaseL2Command,
     SyncHostCommand,
@@ -29,11 +32,12 @@ from viaduct_common.messages.agent import (
 from viaduct_common.messages.base import Report
 from viaduct_common.messages.host import HostInventory
 
-AnyCommand = RealizeL2Command | ReleaseL2Command | CheckL2Command | SyncHostCommand
+AnyCommand = RealizeL2Command | ReleaseL2Command | CheckL2Command | SyncHostCommand | ListOrphansCommand
 COMMANDS: dict[str, type[AnyCommand]] = {
-    kind.message_type: kind for kind in (RealizeL2Command, ReleaseL2Command, CheckL2Command, SyncHostCommand)
+    kind.message_type: kind
+    for kind in (RealizeL2Command, ReleaseL2Command, CheckL2Command, SyncHostCommand, ListOrphansCommand)
 }
-REALIZE, RELEASE, CHECK, SYNC = "l2.realize", "l2.release", "l2.check", "host.sync"
+REALIZE, RELEASE, CHECK, SYNC, ORPHANS = "l2.realize", "l2.release", "l2.check", "host.sync", "host.orphans"
 
 
 @dataclass(frozen=True)
@@ -46,19 +50,24 @@ class Heard:
     correlation_id: str | None
 
     @property
+    def items(self) -> Sequence[L2Desired]:
+        return [] if isinstance(self.command, ListOrphansCommand) else self.command.items
+
+    @property
     def networks(self) -> set[UUID]:
-        return {item.l2_network.uuid for item in self.command.items}
+        return {item.l2_network.uuid for item in self.items}
 
     @property
     def generations(self) -> list[int]:
-        return [item.generation for item in self.command.items]
+        return [item.generation for item in self.items]
 
 
 @dataclass
 class ScriptedAgent:
     """`errors` by command type: fail with it; `silent` and `doubled`: command types not answered, or twice.
 
-    `mute` loses every completion, though the work is done.
+    `mute` loses every completion, though the work is done. `stuck`: networks that it cannot release, with the reason;
+    `orphans` is what it answers when it is asked for them. `addresses` are those of its interface.
     """
 
     place: Place
@@ -67,9 +76,12 @@ class ScriptedAgent:
     silent: set[str] = field(default_factory=set)
     doubled: set[str] = field(default_factory=set)
     mute: bool = False
+    stuck: dict[UUID, ViaductError] = field(default_factory=dict)
+    orphans: list[Orphan] = field(default_factory=list)
     slow_seconds: float = 0.0
     held: dict[UUID, int] = field(default_factory=dict)
     heard: list[Heard] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         self.session_id = uuid4()
@@ -121,6 +133,7 @@ class ScriptedAgent:
                 session_id=self.session_id,
                 version="0",
                 capabilities=["L2VlanNetwork"],
+                interfaces=[InterfaceFact(name="eth0", mtu=1500, up=True, addresses=self.addresses)],
                 holds=holds,
             )
         )
@@ -173,19 +186,31 @@ class ScriptedAgent:
 
     def do(self, heard: Heard) -> Completion:
         """Hold what was ordered, or not; the completion of it."""
+        answer = Completion(host_uuid=self.uuid, command=heard.type, command_id=heard.command_id, items=[])
+        if heard.type == ORPHANS:
+            error = self.errors.get(ORPHANS)
+            return answer.model_copy(
+                update={"orphans": list(self.orphans), "error": None if error is None else error.to_body()}
+            )
         released: list[UUID] = []
-        if heard.type == SYNC:
-            released = sorted(set(self.held) - heard.networks)
+        left: list[Orphan] = []
+        if isinstance(heard.command, SyncHostCommand):
+            unlisted = set(self.held) - heard.networks - set(heard.command.listed)
+            released = sorted(unlisted - self.stuck.keys())
+            left = [
+                Orphan(l2_network_uuid=uuid, reason="unlisted", devices=["br"], error=self.stuck[uuid].to_body())
+                for uuid in sorted(unlisted & self.stuck.keys())
+            ]
             for uuid in released:
                 del self.held[uuid]
-        items = [self._item(heard.type, item) for item in heard.command.items]
-        return Completion(
-            host_uuid=self.uuid, command=heard.type, command_id=heard.command_id, items=items, released=released
-        )
+        items = [self._item(heard.type, item) for item in heard.items]
+        return answer.model_copy(update={"items": items, "released": released, "orphans": left})
 
     def _item(self, command: str, item: L2Desired) -> ItemResult:
         uuid = item.l2_network.uuid
         error = self.errors.get(REALIZE if command == SYNC else command)
+        if command == RELEASE and uuid in self.stuck:
+            error = self.stuck[uuid]
         if error is not None:
             return ItemResult(l2_network_uuid=uuid, generation=item.generation, outcome="failed", error=error.to_body())
         if command in {REALIZE, SYNC}:
@@ -212,6 +237,17 @@ class ScriptedAgent:
         one = found()
         assert one is not None
         return one
+
+    def told(self, l2_uuid: UUID) -> L2Desired | None:
+        """The newest order to have a network."""
+        orders = [
+            item
+            for one in self.heard
+            if one.type in {REALIZE, SYNC}
+            for item in one.command.items
+            if item.l2_network.uuid == l2_uuid
+        ]
+        return max(orders, key=lambda item: item.generation, default=None)
 
     def types(self) -> list[str]:
         return [one.type for one in self.heard]

@@ -351,7 +351,7 @@ async def test_heartbeat_that_differs_is_answered_with_a_sync(fleet: Fleet) -> N
     agent.held = {uuid4(): 7}
 
     sync = await agent.hears(SYNC, lambda one: network.uuid in one.networks)
-    assert len(sync.command.items) == 1
+    assert len(sync.items) == 1
     await eventually(lambda: asyncio.sleep(0, set(agent.held)), lambda held: held == {network.uuid})
     seen = len(agent.heard)
     await asyncio.sleep(2.5)
@@ -371,7 +371,7 @@ async def test_detach_releases_on_every_host(fleet: Fleet) -> None:
 
     assert operation.state == "succeeded"
     assert [agent.types() for agent in fleet.agents] == [[CHECK, REALIZE, CHECK, RELEASE]] * 2
-    assert [item.action for item in fleet.agents[0].heard[2].command.items] == ["release"]  # type: ignore[union-attr]
+    assert [item.action for item in fleet.agents[0].heard[2].items] == ["release"]  # type: ignore[union-attr]
     assert not await fleet.attached(network)
     assert await fleet.rows(network) == {}
     await fleet.client.l2.delete(uuid=network.uuid)
@@ -394,7 +394,7 @@ async def test_detach_is_refused_while_a_host_uses_it_unless_forced(fleet: Fleet
     assert not any(RELEASE in agent.types() for agent in fleet.agents)
     operation = await fleet.detach(network, force=True)
     assert operation.state == "succeeded"
-    assert (await busy.hears(RELEASE)).command.items[0].force
+    assert (await busy.hears(RELEASE)).items[0].force
     await fleet.settles(network, "gone", "gone")
 
 
@@ -425,7 +425,7 @@ async def test_host_that_was_away_at_the_detach_releases_when_it_returns(fleet: 
     await fleet.client.l2.delete(uuid=network.uuid)
     await agent.hello()
     agent.beat_on()
-    await agent.hears(SYNC, lambda one: one.command.items == [])
+    await agent.hears(SYNC, lambda one: one.items == [])
     await fleet.settles(network, "gone")
     assert agent.held == {}
 

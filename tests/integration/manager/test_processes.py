@@ -99,7 +99,7 @@ async def test_outbox_survives(fleet: Fleet, manager: Service) -> None:
     await start(manager)
     await eventually(lambda: asyncio.sleep(0, len(agent.heard)), lambda count: count > before)
 
-    assert agent.heard[before].command.items == []
+    assert agent.heard[before].items == []
     await eventually(lambda: asyncio.to_thread(fleet.place.sql, "SELECT count(*) FROM outbox"), lambda n: n == "0")
     await fleet.attach(network)
 

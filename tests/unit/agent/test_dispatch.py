@@ -273,7 +273,7 @@ async def test_after_a_restart_marks_are_held_but_differ_until_a_sync(host: Host
     reborn = Host(nic)
     reborn.kernel = host.kernel
     reborn.dispatcher._links._kernel = host.kernel  # the same kernel under a new process
-    reborn.holdings.adopt(await host.kernel.observe())
+    reborn.holdings.adopt((await host.kernel.observe()).owners())
 
     assert {(held.l2_network_uuid, held.generation) for held in reborn.holdings.held()} == {
         (kept.uuid, 4),
@@ -285,6 +285,25 @@ async def test_after_a_restart_marks_are_held_but_differ_until_a_sync(host: Host
     assert done.released == [leftover.uuid]
     assert reborn.kernel.links["eth1"].master is None
     assert reborn.holdings.digest() == holdings_digest([(kept.uuid, 4)])
+
+
+async def test_a_network_whose_vlan_changes_keeps_its_bridge_and_what_is_plugged_in(host: Host, network: Make) -> None:
+    """The new device is in the bridge, the old one is gone; and the way back."""
+    net = network(vlan=10)
+    await host.do(realize(net, 1))
+    bridge = host.kernel.links["br_eth1_10"]
+    host.kernel.links.put(Link("tap0", "tun", index=99, master="br_eth1_10"))
+    for generation, vlan in ((2, 20), (3, 10)):
+        names = {"device_names": ["br_eth1_10", f"eth1.{vlan}"]}
+        changed = net.model_copy(update={"vlan": vlan, **names})
+        done = await host.do(realize(changed, generation))
+        assert done.items[0].outcome == "done"
+        assert host.owned == {"br_eth1_10": generation, f"eth1.{vlan}": generation}
+        assert host.kernel.links["br_eth1_10"].index == bridge.index
+        assert {link.name for link in host.kernel.links.values() if link.master == "br_eth1_10"} == {
+            "tap0",
+            f"eth1.{vlan}",
+        }
 
 
 async def test_a_label_is_mapped_to_the_hosts_own_device(host: Host, network: Make) -> None:

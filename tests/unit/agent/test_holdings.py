@@ -13,7 +13,7 @@ def test_fences_of_what_is_not_held_are_forgotten_in_the_end(monkeypatch) -> Non
     """The newest stay; what is held stays whatever its age."""
     monkeypatch.setattr(module, "_TOMBSTONES", 3)
     held, holdings = uuid4(), Holdings()
-    holdings.adopt(LinkTable([Link("br0", "bridge", held, 5)]))
+    holdings.adopt(LinkTable([Link("br0", "bridge", held, 5)]).owners())
     others = [uuid4() for _ in range(10)]
     for other in others:
         holdings.admit(other, 1)
@@ -24,7 +24,7 @@ def test_fences_of_what_is_not_held_are_forgotten_in_the_end(monkeypatch) -> Non
 def test_adopting_takes_the_newest_of_a_networks_marks() -> None:
     """A kill between two re-marks leaves two generations; an older command must not win."""
     owner, holdings = uuid4(), Holdings()
-    holdings.adopt(LinkTable([Link("a", "bridge", owner, 5), Link("b", "vlan", owner, 4), Link("c")]))
+    holdings.adopt(LinkTable([Link("a", "bridge", owner, 5), Link("b", "vlan", owner, 4), Link("c")]).owners())
     assert [(held.l2_network_uuid, held.generation) for held in holdings.held()] == [(owner, 5)]
     assert not holdings.admit(owner, 4)
     assert holdings.admit(owner, 5)

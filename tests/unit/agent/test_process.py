@@ -1,6 +1,7 @@
 """What surrounds the agent: settings, systemd, health, plugins."""
 
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from viaduct_agent.backends.api import GROUP, Registry
 from viaduct_agent.backends.vlan import VlanBackend
 from viaduct_agent.health import health_facts
 from viaduct_agent.links.host import HostLinks
+from viaduct_agent.links.watch import Changed
 from viaduct_agent.main import main
 from viaduct_agent.notify import Notifier
 from viaduct_agent.settings import BadSettings, load_settings
@@ -30,6 +32,7 @@ def test_settings_have_defaults_and_the_user_is_the_host(tmp_path: Path) -> None
     assert settings.password() == "hush"
     assert settings.heartbeat_seconds == 10
     assert settings.interface_map == {"storage": "eth2"}
+    assert settings.drift == "repair"
 
 
 def test_the_password_may_be_a_systemd_credential(tmp_path: Path) -> None:
@@ -49,6 +52,7 @@ def test_the_password_may_be_a_systemd_credential(tmp_path: Path) -> None:
         ('amqp_url = "amqp://b"', "host_uuid"),
         (GOOD + "heartbeat = 3", "heartbeat"),
         (GOOD + "heartbeat_seconds = 0", "heartbeat_seconds"),
+        (GOOD + 'drift = "ignore"', "drift"),
         (GOOD.replace("broker:", "user:secret@broker:"), "credentials"),
         (GOOD.replace("amqp:", "http:"), "amqp_url"),
         (GOOD + '[interface_map]\na = "much-too-long-a-name"', "interface_map.a"),
@@ -129,3 +133,17 @@ def test_two_backends_of_one_key_stop_the_start() -> None:
 
     with pytest.raises(PluginError, match=r"VlanBackend.*Other"):
         Registry([VlanBackend, Other], HostLinks(FakeKernel()))
+
+
+async def test_a_backend_may_tell_changes_of_its_own_and_need_not() -> None:
+    """Most networks are links alone, which the kernel tells of."""
+
+    class Telling(VlanBackend):
+        name = "telling"
+        usual = False
+
+        async def changes(self) -> AsyncIterator[Changed]:
+            yield Changed(overflow=True)
+
+    (changes,) = Registry([VlanBackend, Telling], HostLinks(FakeKernel())).changes()
+    assert [changed async for changed in changes] == [Changed(overflow=True)]

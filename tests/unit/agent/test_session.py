@@ -5,14 +5,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
+import pytest
+
+from viaduct_agent.driftreports import Drift
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.links.model import Link
 from viaduct_agent.links.table import LinkTable
 from viaduct_agent.session import Session
 from viaduct_common.bus import PublishFailed
 from viaduct_common.digest import holdings_digest
-from viaduct_common.messages.agent import HealthFact, HostHeartbeat, HostHello
+from viaduct_common.messages.agent import HealthFact, HostDrift, HostHeartbeat, HostHello
 from viaduct_common.messages.base import Report
+from viaduct_common.messages.l2 import Difference
 
 OWNER = uuid4()
 LINKS = {
@@ -30,7 +34,7 @@ TABLE = LinkTable(LINKS.values())
 @asynccontextmanager
 async def running(send: Callable[[Report], object]) -> AsyncIterator[Session]:
     holdings = Holdings()
-    holdings.adopt(TABLE)
+    holdings.adopt(TABLE.owners())
 
     async def observe() -> LinkTable:
         return TABLE
@@ -96,3 +100,22 @@ async def test_a_hello_that_was_not_taken_is_said_again() -> None:
         await until(lambda: len(reports) >= 2)
     assert isinstance(reports[0], HostHello)
     assert isinstance(reports[1], HostHeartbeat)
+
+
+async def test_drift_is_told_with_all_that_was_found_and_a_refusal_is_the_senders() -> None:
+    """Whoever sends it keeps it until it can be told."""
+    reports: list[Report] = []
+    found = Difference(device="br_eth1", attribute="mtu", desired=1500, actual=1400)
+    drift = Drift(OWNER, 4, (found,), repaired=True, storm=True, repairs=3)
+    async with running(reports.append) as session:
+        await session.drift(drift)
+    (report,) = [one for one in reports if isinstance(one, HostDrift)]
+    assert (report.l2_network_uuid, report.generation, report.differences) == (OWNER, 4, [found])
+    assert (report.policy, report.repaired, report.storm, report.repairs) == ("repair", True, True, 3)
+
+    def refuse(report: Report) -> None:
+        raise PublishFailed("no broker")
+
+    async with running(refuse) as session:
+        with pytest.raises(PublishFailed):
+            await session.drift(drift)

@@ -13,7 +13,7 @@ from viaduct_common.messages.base import ErrorBody
 from viaduct_manager.model import moves
 from viaduct_manager.model.moves import Move, Standing, next_move
 from viaduct_manager.model.retries import FIRST_SECONDS, LONGEST_SECONDS, TRANSIENT_CODES, retry_after_seconds
-from viaduct_manager.model.sync import Wanted, expected_digest, needs_sync, settled
+from viaduct_manager.model.sync import PATIENCE_BEATS, Wanted, expected_digest, needs_sync, settled
 
 PHASES = {
     moves.ATTACH: ["preflight", "realize", "rollback"],
@@ -21,6 +21,11 @@ PHASES = {
     moves.CHECK: ["check"],
     moves.PLAN: ["check"],
     moves.DELETE_HOST: ["release"],
+    moves.MOVE_HOST: ["realize"],
+    moves.CHANGE_VLAN: ["preflight", "realize", "rollback"],
+    moves.CHANGE_MTU: ["preflight", "realize", "rollback"],
+    moves.ORPHANS: ["check"],
+    moves.SWEEP: ["check"],
 }
 STANDINGS = [
     Standing(type_, phase, on_failure, pending, failed)
@@ -52,8 +57,25 @@ def test_every_operation_ends_whatever_fails(type_: str, on_failure: str, failur
         pytest.fail(f"no end after {seen}")
 
     assert seen == [phase for phase in PHASES[type_] if phase in seen]
-    if type_ in {moves.ATTACH, moves.DETACH} and on_failure == "rollback":
+    undoes_all = {moves.ATTACH, moves.DETACH} if on_failure == "rollback" else set()
+    if type_ in undoes_all | moves.CHANGES | moves.OF_ONE_HOST | {moves.MOVE_HOST}:
         assert (move is Move.SUCCEED) == (not any(failures[: len(seen)]))
+
+
+@pytest.mark.parametrize("type_", sorted(moves.CHANGES))
+@given(failures=st.lists(st.integers(0, 3), min_size=3, max_size=3))
+def test_change_that_touched_a_host_and_failed_is_undone_before_it_ends(type_: str, failures: list[int]) -> None:
+    """And one that touched none just ends."""
+    phase, path = "preflight", []
+    while True:
+        path.append(phase)
+        move = next_move(Standing(type_, phase, "rollback", 0, failures[len(path) - 1]))
+        if move in {Move.SUCCEED, Move.FAIL}:
+            break
+        phase = NEXT_PHASE[move]
+
+    assert ("rollback" in path) == (failures[0] == 0 and failures[1] > 0)
+    assert (move is Move.FAIL) == (failures[0] > 0 or failures[1] > 0)
 
 
 def test_attach_that_keeps_realizes_where_it_can_and_never_rolls_back() -> None:
@@ -108,6 +130,7 @@ rows_strategy = st.lists(
         desired=st.sampled_from(["present", "absent"]),
         state=st.sampled_from(["pending", "realizing", "realized", "failed", "releasing"]),
         age_seconds=st.floats(0, 100),
+        observed=st.booleans(),
     ),
     max_size=6,
     unique_by=lambda row: row.l2_uuid,
@@ -122,7 +145,10 @@ def test_host_that_holds_what_it_should_is_left_alone(rows: list[Wanted], settle
 
     assert not needs_sync(rows, digest, settle_seconds=settle, since_sync_seconds=None)
     assert {row.l2_uuid for row in proven} == {
-        row.l2_uuid for row in rows if row.state in {"pending", "realizing", "releasing"} and row.age_seconds >= settle
+        row.l2_uuid
+        for row in rows
+        if row.age_seconds >= settle
+        and (row.state in {"pending", "realizing", "releasing"} or (row.state == "realized" and not row.observed))
     }
 
 
@@ -136,6 +162,19 @@ def test_host_that_differs_is_told_once_nothing_is_in_motion(
 
     assert needs_sync(rows, digest, settle_seconds=settle, since_sync_seconds=since) == expected
     assert settled(rows, digest, settle_seconds=settle) == []
+
+
+@given(rows=rows_strategy, settle=st.floats(0.1, 50), since=st.none() | st.floats(0, 100), beats=st.integers(0, 20))
+def test_host_that_differs_for_long_is_told_whatever_is_in_motion(
+    rows: list[Wanted], settle: float, since: float | None, beats: int
+) -> None:
+    """Or a network whose peers come and go all the time would keep it from being healed; but never twice at once."""
+    told = needs_sync(
+        rows, holdings_digest([(uuid4(), 1)]), settle_seconds=settle, since_sync_seconds=since, beats=beats
+    )
+    still = all(row.age_seconds >= settle for row in rows)
+
+    assert told == ((still or beats >= PATIENCE_BEATS) and (since is None or since >= settle))
 
 
 def test_what_failed_there_is_not_expected_there() -> None:

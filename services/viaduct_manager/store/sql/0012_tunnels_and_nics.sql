@@ -9,11 +9,30 @@ ALTER TABLE cluster ADD COLUMN backends jsonb NOT NULL DEFAULT '{}';   -- backen
 ALTER TABLE l2_network
     ADD COLUMN parent_uuid  uuid REFERENCES l2_network,
     ADD COLUMN account_uuid uuid,
-    ADD COLUMN vni          integer;               -- of what an account has; the parent's range is in own_fields
+    ADD COLUMN vni          integer,               -- of what an account has; the parent's range is in own_fields
+    ADD COLUMN tunnelled    boolean NOT NULL DEFAULT false, -- as the type says; of what an account has the parent's counts
+    ADD COLUMN at_vm_time   boolean NOT NULL DEFAULT false; -- realised only as what accounts have of it
 CREATE UNIQUE INDEX l2_network_of_account ON l2_network (parent_uuid, account_uuid) WHERE NOT deleted;
 CREATE UNIQUE INDEX l2_network_vni ON l2_network (parent_uuid, vni) WHERE parent_uuid IS NOT NULL;
 
+CREATE INDEX l2_network_parent ON l2_network (parent_uuid) WHERE parent_uuid IS NOT NULL;
+
 ALTER TABLE attachment ADD COLUMN tunnel_cidr cidr;
+ALTER TABLE host
+    ADD COLUMN addresses inet[] NOT NULL DEFAULT '{}',  -- of its last hello: one of them may be its tunnels' end
+    ADD COLUMN differing integer NOT NULL DEFAULT 0;    -- heartbeats in a row whose digest was another than expected
+
+-- What the host was last told of its tunnel's end and peers, as a digest; null: this generation was not sent yet.
+ALTER TABLE realization ADD COLUMN told text;
+
+-- Networks whose hosts may have to be told of other peers than they know. Only ever added to, so that nobody waits.
+CREATE TABLE stale_peers (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    l2_uuid uuid NOT NULL,
+    due_at  timestamptz NOT NULL
+);
+CREATE INDEX stale_peers_due ON stale_peers (due_at);
+CREATE INDEX stale_peers_l2 ON stale_peers (l2_uuid);
 
 -- Numbers that a network takes on a cluster (VNIs, GRE keys): no two networks may share one.
 CREATE TABLE attachment_span (

@@ -1,0 +1,26 @@
+"""A NIC as an element of a libvirt domain (https://libvirt.org/formatdomain.html#network-interfaces)."""
+
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+
+def interface_element(
+    *, mac: str, bridge: str, device: str, mtu: int, vlan: int | None = None, virtual_port: str | None = None
+) -> str:
+    """The `<interface type='bridge'>`: libvirt makes the tap `device` and plugs it into the bridge.
+
+    Args:
+        mtu: of the guest's interface and the tap, bytes.
+        vlan: the tag of the port on the bridge, None for a port without.
+        virtual_port: the type of a port that is no plain one, such as `openvswitch`.
+    """
+    interface = Element("interface", type="bridge")
+    SubElement(interface, "mac", address=mac)
+    SubElement(interface, "source", bridge=bridge)
+    if vlan is not None:
+        SubElement(SubElement(interface, "vlan"), "tag", id=str(vlan))
+    if virtual_port is not None:
+        SubElement(interface, "virtualport", type=virtual_port)
+    SubElement(interface, "target", dev=device)
+    SubElement(interface, "model", type="virtio")
+    SubElement(interface, "mtu", size=str(mtu))
+    return tostring(interface, encoding="unicode")

@@ -37,7 +37,7 @@ _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 _BRIDGE_VLANDB_ENTRY, _ENTRY_INFO, _ENTRY_RANGE = 1, 1, 2
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _EXT_ACK_TEXT = 1
-_IFF_UP = 1
+_IFF_UP, _IFF_RUNNING = 0x01, 0x40
 _SCOPE_UNIVERSE = 0
 
 
@@ -121,6 +121,12 @@ def parse_link(body: bytes) -> RawLink:
         return _parse(body)
     raw = _parse_once(body[:at] + body[(end + 3) & ~3 :])
     return raw.informed(_info(body[at + _ATTRIBUTE.size : end]))
+
+
+def is_running(body: bytes) -> bool:
+    """Of an RTM_NEWLINK: whether the device can send (IFF_RUNNING)."""
+    flags: int = _IFINFO.unpack_from(body)[3]
+    return bool(flags & _IFF_RUNNING)
 
 
 @lru_cache(maxsize=8192)

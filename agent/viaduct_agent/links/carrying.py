@@ -105,6 +105,10 @@ def moves(sources: Iterable[Link], onto: Link) -> tuple[list[Step], list[Step]]:
     return adding, taking
 
 
+def is_link_local(step: Step) -> bool:
+    return isinstance(step, AddEntry) and isinstance(step.entry, Address) and step.entry.is_link_local
+
+
 def _leaving(source: Link) -> tuple[Thing, ...]:
     """What routers told a bridge stays: it goes with the bridge, and they tell the NIC what it needs."""
     return tuple(thing for thing in own(source) if not from_router(thing))

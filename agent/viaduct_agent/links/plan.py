@@ -69,9 +69,11 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
         elif replaced or not _as_wanted(table.get(want.name), want, uplink):
             steps += _one_link(desired, resolved(want, uplink), table, replaced)
     if uplink is not None and desired.uplink_master is not None:
-        steps += _plug_in(desired.uplink_master, uplink, replaced)
         adding, taking = carrying.moves(carriers, _bridge_now(desired.uplink_master, table, replaced))
-        steps += [*adding, *taking]
+        # Before the bridge has a port: as soon as it has one it makes that address by itself, and is silent at first.
+        early = [step for step in adding if carrying.is_link_local(step)]
+        steps += [*early, *_plug_in(desired.uplink_master, uplink, replaced)]
+        steps += [*(step for step in adding if step not in early), *taking]
     steps += _join(desired, table, replaced)
     steps += leave_vlans(stale, table, keep=desired.members)  # last: what replaces them is in place
     steps += [DelLink(link) for link in stale]

@@ -307,7 +307,7 @@ async def test_what_is_lost_by_the_move_undoes_it(
 
     kernel = Meddled(netlink, happens)
     prober = NetworkProber(netlink, ("192.0.2.1" if "broker" in loses else "192.0.2.99", BROKER_PORT))
-    links = HostLinks(kernel, prober=prober, probe_seconds=3.0)
+    links = HostLinks(kernel, prober=prober, probe_seconds=2.0)
     with pytest.raises(BackendFailed) as caught:
         await NoVlanBackend(links).realize(L2OnHost(1, network(), "eth1"))
     assert kernel.happens is None

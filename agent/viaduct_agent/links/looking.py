@@ -5,8 +5,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from viaduct_agent.links import parse, requests
+from viaduct_agent.links.addresses import Inet
 from viaduct_agent.links.dialogue import Dialogue
 from viaduct_agent.links.entries import Entry
+from viaduct_agent.links.inetlook import inet_of
 from viaduct_agent.links.kernel import Look
 from viaduct_agent.links.kinds import BRIDGE
 from viaduct_agent.links.model import Link, with_values
@@ -26,11 +28,18 @@ def look_at(dialogue: Dialogue, look: Look) -> LinkTable:
     _add_by_index(dialogue, addresses.keys(), found)
     names = {index: item.link.name for index, item in found.items()}
     links = [_named(item, names, addresses) for item in found.values()]
+    if look.inet_of:
+        own = inet_of(dialogue, [link for link in links if link.name in look.inet_of])
+        links = [_with_inet(link, own[link.index]) if link.index in own else link for link in links]
     entries = _entries(dialogue, [link for link in links if link.name in look.entries_of])
     return LinkTable(
         with_values(link, entries=frozenset(entries[link.index])) if link.name in look.entries_of else link
         for link in links
     )
+
+
+def _with_inet(link: Link, own: Inet) -> Link:
+    return with_values(link, inet=own, addresses=own.texts)
 
 
 def _named(item: parse.RawLink, names: dict[int, str], addresses: dict[int, tuple[str, ...]]) -> Link:

@@ -4,7 +4,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from viaduct_agent.links import parse, requests
+from viaduct_agent.links import parse, parse_entries, requests
 from viaduct_agent.links.addresses import Inet
 from viaduct_agent.links.dialogue import Dialogue
 from viaduct_agent.links.entries import Entry
@@ -105,14 +105,14 @@ def _entries(dialogue: Dialogue, links: list[Link]) -> defaultdict[int, set[Entr
     bridges = [link.index for link in links if link.kind == BRIDGE]
     others = [link.index for link in links if link.kind != BRIDGE]
     filtering = any(link.option("vlan_filtering") for link in links if link.kind == BRIDGE)
-    for index, entry in _dumped(dialogue, requests.dump_forwarding, parse.parse_forwarding, others):
+    for index, entry in _dumped(dialogue, requests.dump_forwarding, parse_entries.parse_forwarding, others):
         entries[index].add(entry)
-    for index, entry in _dumped(dialogue, requests.dump_neighbours, parse.parse_neighbour, bridges):
+    for index, entry in _dumped(dialogue, requests.dump_neighbours, parse_entries.parse_neighbour, bridges):
         entries[index].add(entry)
     if filtering:
         wanted = {link.index for link in links}
         for body in dialogue.dump(requests.dump_vlans()):
-            index, vlans = parse.parse_vlans(body)
+            index, vlans = parse_entries.parse_vlans(body)
             if index in wanted:
                 entries[index] |= vlans
     return entries

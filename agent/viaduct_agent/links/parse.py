@@ -14,7 +14,6 @@ from typing import TypeAlias
 from uuid import UUID
 
 from viaduct_agent.links import kinds
-from viaduct_agent.links.entries import Entry, Forwarding, Member, Neighbour
 from viaduct_agent.links.marks import parse_mark
 from viaduct_agent.links.model import Link, with_values
 
@@ -24,17 +23,11 @@ NLM_F_MULTI, NLM_F_DUMP_INTR, NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x2, 0x10, 0x100, 0
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBi")
-_NDMSG = struct.Struct("=BxHiHBB")
-_BRVLAN = struct.Struct("=BBHI")
 _ATTRIBUTE = struct.Struct("=HH")
 _TYPE_MASK = 0x3FFF  # the two upper bits are NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_LINK_NETNSID = 18, 20, 27, 37
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
-_NDA_DST, _NDA_LLADDR = 1, 2
-_NTF_SELF, _NTF_MASTER = 0x02, 0x04
-_NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
-_BRIDGE_VLANDB_ENTRY, _ENTRY_INFO, _ENTRY_RANGE = 1, 1, 2
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _EXT_ACK_TEXT = 1
 _IFF_UP, _IFF_RUNNING = 0x01, 0x40
@@ -146,59 +139,18 @@ def _parse(body: bytes) -> RawLink:
         mark[0] if mark else None,
         mark[1] if mark else None,
         index,
-        _number(found.get(_IFLA_MTU)),
+        number(found.get(_IFLA_MTU)),
         mac.hex(":") if mac else None,
         None,
         None,
         bool(flags & _IFF_UP),
         options,
         port,
-        group=_number(found.get(_IFLA_GROUP)),
+        group=number(found.get(_IFLA_GROUP)),
     )
     # A parent in another namespace has an index of that namespace, which would name a stranger here.
-    parent = 0 if _IFLA_LINK_NETNSID in found else _number(found.get(_IFLA_LINK))
-    return RawLink(link, _number(found.get(_IFLA_MASTER)), 0 if parent == index else parent)
-
-
-def parse_forwarding(body: bytes) -> tuple[int, Entry] | None:
-    """Interface index and entry of an RTM_NEWNEIGH of family AF_BRIDGE; None for what was learned, or is the port's
-    own address."""
-    _, _, index, state, ntf, _ = _NDMSG.unpack_from(body)
-    found = dict(attributes(body, _NDMSG.size, len(body)))
-    if not state & (_NUD_PERMANENT | _NUD_NOARP) or _NDA_LLADDR not in found:
-        return None
-    mac = found[_NDA_LLADDR].hex(":")
-    if _NDA_DST in found:
-        return index, Forwarding(mac, str(ipaddress.ip_address(found[_NDA_DST])))
-    return None if state & _NUD_PERMANENT or ntf & _NTF_SELF else (index, Forwarding(mac))
-
-
-def parse_neighbour(body: bytes) -> tuple[int, Entry] | None:
-    """Interface index and entry of an RTM_NEWNEIGH; None for what was learned."""
-    _, _, index, state, _, _ = _NDMSG.unpack_from(body)
-    found = dict(attributes(body, _NDMSG.size, len(body)))
-    if not state & _NUD_PERMANENT or not found.get(_NDA_LLADDR) or _NDA_DST not in found:
-        return None
-    return index, Neighbour(str(ipaddress.ip_address(found[_NDA_DST])), found[_NDA_LLADDR].hex(":"))
-
-
-def parse_neighbour_state(body: bytes) -> int:
-    """The `NUD_` state of an RTM_NEWNEIGH."""
-    state: int = _NDMSG.unpack_from(body)[3]
-    return state
-
-
-def parse_vlans(body: bytes) -> tuple[int, frozenset[Entry]]:
-    """Interface index and VLANs of an RTM_NEWVLAN."""
-    _, _, _, index = _BRVLAN.unpack_from(body)
-    found: set[Entry] = set()
-    for kind, raw in attributes(body, _BRVLAN.size, len(body)):
-        if kind == _BRIDGE_VLANDB_ENTRY:
-            entry = dict(attributes(raw, 0, len(raw)))
-            first = struct.unpack_from("=HH", entry[_ENTRY_INFO])[1]
-            last = _number(entry.get(_ENTRY_RANGE)) or first
-            found |= {Member(vlan) for vlan in range(first, last + 1)}
-    return index, frozenset(found)
+    parent = 0 if _IFLA_LINK_NETNSID in found else number(found.get(_IFLA_LINK))
+    return RawLink(link, number(found.get(_IFLA_MASTER)), 0 if parent == index else parent)
 
 
 def parse_address(body: bytes) -> tuple[int, str] | None:
@@ -289,7 +241,7 @@ def _text(raw: bytes | None) -> str | None:
     return None if raw is None else raw.rstrip(b"\0").decode(errors="replace")
 
 
-def _number(raw: bytes | None) -> int:
+def number(raw: bytes | None) -> int:
     """An unsigned number of whatever width; netlink is in the host's byte order."""
     return 0 if raw is None else int.from_bytes(raw, sys.byteorder)
 

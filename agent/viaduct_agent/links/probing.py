@@ -10,7 +10,8 @@ from typing import Protocol
 from viaduct_agent.links import requests
 from viaduct_agent.links.dialogue import Dialogue
 from viaduct_agent.links.netlink import Netlink
-from viaduct_agent.links.parse import parse_link, parse_neighbour_state
+from viaduct_agent.links.parse import parse_link
+from viaduct_agent.links.parse_entries import parse_neighbour_state
 
 _POLL_SECONDS = 0.05
 _CONNECT_SECONDS = 1.0

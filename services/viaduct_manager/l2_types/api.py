@@ -24,12 +24,15 @@ class Span:
 class VmPort:
     """Where a VM's NIC is plugged in: the bridge, and what its port there needs.
 
-    `vlan` is the port's tag, None for a port without; `virtual_port` is libvirt's `<virtualport type>`.
+    `vlan` is the port's tag, None for a port without; `virtual_port` is libvirt's `<virtualport type>`. Without a
+    bridge it is a macvtap device on `parent`, a device of the host's, in `mode` (ip-link(8)).
     """
 
-    bridge: str
+    bridge: str = ""
     vlan: int | None = None
     virtual_port: Literal["openvswitch"] | None = None
+    parent: str | None = None
+    mode: Literal["bridge", "vepa", "private"] | None = None
 
 
 class L2Type(Protocol):

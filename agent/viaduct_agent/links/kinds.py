@@ -86,8 +86,8 @@ _KINDS: dict[str, LinkKind] = {}
 
 
 def register(kind: LinkKind) -> None:
-    """Make a kind known; a backend's module does so when it is loaded, before the kernel is read for the first time. The
-    same again changes nothing.
+    """Make a kind known; a backend's module does so when it is loaded, which is before the kernel is read for the first
+    time. The same again changes nothing.
 
     Raises:
         PluginError: another one of this name is known.

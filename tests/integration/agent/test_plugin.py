@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from lab.machine import inside_netns
 
 from viaduct_agent.backends.api import L2OnHost
 from viaduct_agent.links.host import HostLinks
@@ -125,15 +126,10 @@ async def test_vms_hear_each_other_as_the_mode_says(
 
 
 def wire(namespace: Namespace) -> socket.socket:
-    """The other end of eth1's cable; a socket stays in the namespace in which it was made."""
-    inside, outside = f"/run/netns/{namespace.name}", "/proc/self/ns/net"
-    with open(outside) as here, open(inside) as there:
-        os.setns(there.fileno(), os.CLONE_NEWNET)
-        try:
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))
-            made.bind(("peer1", 0x88B5))
-        finally:
-            os.setns(here.fileno(), os.CLONE_NEWNET)
+    """The other end of eth1's cable."""
+    with inside_netns(namespace.name):
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))
+        made.bind(("peer1", 0x88B5))
     made.settimeout(5)
     return made
 
@@ -152,7 +148,7 @@ async def test_differences_are_found_and_mended(backend: MacvtapBackend, namespa
     assert namespace.link(END)["ifindex"] == index
 
     namespace.ip(f"link del {END}")
-    namespace.ip(f"link add link eth1 name {END} type vlan id 7")
+    namespace.ip(f"link add {END} type bridge")
     namespace.ip(f"link set {END} alias viaduct:{net.network.uuid}:1")
     await backend.realize(net)
     assert namespace.link(END)["linkinfo"]["info_kind"] == "macvlan"

@@ -44,11 +44,9 @@ async def test_network_is_one_macvlan_device(host: Host) -> None:
     """Marked, with a MAC of its own, and its mode changes while it lives; nothing is left after the release."""
     backend, kernel = host()
     net = want()
-    assert (await backend.check(net)).steps == (
-        "ip link set dev eth1 up",
-        f"ip link add link eth1 name {NAME} mtu 1400 up type macvlan mode bridge"
-        f" && ip link set dev {NAME} alias viaduct:{net.network.uuid}:1",
-    )
+    made = f"ip link add link eth1 name {NAME} mtu 1400 up type macvlan mode bridge"
+    marked = f"ip link set dev {NAME} alias viaduct:{net.network.uuid}:1"
+    assert (await backend.check(net)).steps == ("ip link set dev eth1 up", f"{made} && {marked}")
     assert await backend.realize(net)
     assert (kernel.links[NAME].owner, kernel.links[NAME].mac) == (net.network.uuid, None)
     assert not (await backend.check(net)).differences

@@ -27,13 +27,12 @@ def _unpack(raw: bytes) -> Any:
 
 # A kind of link that Viaduct does not know: once it is registered, planning, netlink, drift and the `ip` commands in
 # answers can all do with it. IFLA_MACVLAN_MODE is 1, and can be changed while the device lives.
-kinds.register(
-    kinds.LinkKind("macvlan", (kinds.Option("mode", 1, kinds.Form(_pack, _unpack), "mode", fixed=False),), takes_over=True)
-)
+_MODE = kinds.Option("mode", 1, kinds.Form(_pack, _unpack), "mode", fixed=False)
+kinds.register(kinds.LinkKind("macvlan", (_MODE,), takes_over=True))
 
 
 class MacvtapBackend(LinkBackend):
-    """`ip link add link eth1 name mvl_eth1 type macvlan mode bridge`, and the macvtap devices that hypervisors put on it.
+    """`ip link add link eth1 name mvl_eth1 type macvlan mode bridge`, and the macvtap devices that hypervisors make there.
 
     The macvlan device carries the mark, has the same name on every host, and is the host's own end in the network:
     eth1 itself does not hear what VMs on it say. The kernel puts a macvtap device that is made on mvl_eth1 on eth1,

@@ -32,7 +32,7 @@ kinds.register(kinds.LinkKind("macvlan", (_MODE,), takes_over=True))
 
 
 class MacvtapBackend(LinkBackend):
-    """`ip link add link eth1 name mvl_eth1 type macvlan mode bridge`, and the macvtap devices that hypervisors make there.
+    """`ip link add link eth1 name mvl_eth1 type macvlan mode bridge`; hypervisors make VMs' macvtap devices on it.
 
     The macvlan device carries the mark, has the same name on every host, and is the host's own end in the network:
     eth1 itself does not hear what VMs on it say. The kernel puts a macvtap device that is made on mvl_eth1 on eth1,

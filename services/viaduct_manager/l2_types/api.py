@@ -64,7 +64,7 @@ class L2Type(Protocol):
         ...
 
     def bridge_name(self, physical_interface: str, own_fields: Mapping[str, Any]) -> str:
-        """The bridge that hosts make for it; empty for a network that is realised at VM time."""
+        """The bridge that hosts make for it; empty for a network without, or that is realised at VM time."""
         ...
 
     def device_names(self, physical_interface: str, own_fields: Mapping[str, Any]) -> list[str]:

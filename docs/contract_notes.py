@@ -287,8 +287,10 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "NicInventory": {
         "l2NetworkUuid": "what hosts realise; of a network with a VNI range what the account has of it",
-        "bridge": "where it is plugged in",
+        "bridge": "where it is plugged in; empty for a network without one",
         "vlan": "the tag of its port there; null for a port without",
+        "parent": "of a network without a bridge: the host's device that its macvtap device stands on",
+        "mode": "of that macvtap device",
         "deviceName": "of the tap, which the hypervisor makes",
         "deviceIndex": "its place in the VM, from 0",
         "mtu": "bytes",

@@ -2,6 +2,7 @@
 
     session   broker, postgres                  the real servers, in a temporary run directory
               stack                             a whole stack of its own: servers, services, two hosts with kernels
+              installed_plugin                  the example plugin, in a folder to be put on a process's path
     module    place                             a fresh vhost and a fresh database on them
               manager, ipam                     the real processes, there
               client, plain                     our typed client, and an AMQP client that is not ours
@@ -9,6 +10,9 @@
 A module that needs a server to itself (to kill it, or to fill its memory) defines `broker` or `postgres` anew.
 """
 
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -22,6 +26,8 @@ from local_stack.run_dir import RunDir
 from local_stack.service import Service
 from local_stack.stack import Stack
 from viaduct_common.client import ViaductClient
+
+PLUGIN = Path(__file__).parent / "plugins" / "viaduct-l2-macvtap"
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +51,18 @@ def postgres(run_dir: RunDir) -> Iterator[Postgres]:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(Path(tmp_path_factory.mktemp("stack")), hosts=2) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def installed_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(tmp_path_factory.mktemp("plugin"))
+    source, target = folder / "source", folder / "target"
+    shutil.copytree(PLUGIN, source)
+    uv = Path(sys.executable).parent / "uv"
+    install = [str(uv), "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return target
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def bridge_name(interface: str, vlan: int | None = None) -> str:
     15
     """
     readable = f"br_{interface}" if vlan is None else f"br_{interface}_{vlan}"
-    return _fit(readable, "br_", interface, vlan)
+    return fit(readable, "br_", interface, vlan)
 
 
 def vlan_device_name(interface: str, vlan: int) -> str:
@@ -28,7 +28,7 @@ def vlan_device_name(interface: str, vlan: int) -> str:
     >>> vlan_device_name("eth1", 10)
     'eth1.10'
     """
-    return _fit(f"{interface}.{vlan}", "vl_", interface, vlan)
+    return fit(f"{interface}.{vlan}", "vl_", interface, vlan)
 
 
 def vlan_bridge_name(interface: str) -> str:
@@ -37,7 +37,7 @@ def vlan_bridge_name(interface: str) -> str:
     >>> vlan_bridge_name("eth1")
     'brv_eth1'
     """
-    return _fit(f"brv_{interface}", "bv_", interface)
+    return fit(f"brv_{interface}", "bv_", interface)
 
 
 def vxlan_bridge_name(vni: int) -> str:
@@ -81,7 +81,8 @@ def nic_device_name(nic_uuid: object) -> str:
     return "vnic" + str(nic_uuid).replace("-", "")[: MAX_NAME - 4]
 
 
-def _fit(readable: str, prefix: str, *parts: object) -> str:
+def fit(readable: str, prefix: str, *parts: object) -> str:
+    """The readable name, or `prefix` (three characters at most) and a hash of the parts when that is too long."""
     if len(readable) <= MAX_NAME:
         return readable
     return prefix + _digest(*parts)

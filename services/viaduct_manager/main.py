@@ -1,6 +1,7 @@
 """The network manager's process: wiring only."""
 
 import asyncio
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from yarl import URL
 from viaduct_common import topology
 from viaduct_common.bus import Bus, Outgoing, RequestServer
 from viaduct_common.messages.registry import MANAGER_REQUESTS
+from viaduct_common.plugins import PluginError
 from viaduct_common.postgres.idempotency import IdempotentExecutor, purge_answers
 from viaduct_common.postgres.migrations import migrate
 from viaduct_common.postgres.outbox import OnUnroutable, OutboxRelay
@@ -46,7 +48,10 @@ log = structlog.get_logger()
 def main() -> None:
     settings = read_settings(ManagerSettings, "viaduct-manager", "Viaduct's network manager.")
     configure_logging("manager", settings.log_format)
-    uvloop.run(run(settings))
+    try:
+        uvloop.run(run(settings))
+    except PluginError as error:
+        sys.exit(f"viaduct-manager: {error}")
 
 
 async def run(settings: ManagerSettings) -> None:

@@ -32,6 +32,8 @@ class NicInventories:
             "bridge": port.bridge,
             "vlan": port.vlan,
             "virtual_port": port.virtual_port,
+            "parent": port.parent,
+            "mode": port.mode,
             "mtu": network.mtu,
             "ips": nic.ips,
             "gateway": nic.ips[0].gateway if nic.ips else None,
@@ -44,6 +46,8 @@ class NicInventories:
                 mtu=network.mtu,
                 vlan=port.vlan,
                 virtual_port=port.virtual_port,
+                parent=port.parent,
+                mode=port.mode,
             ),
         }
         return NicInventory.model_validate(fields)

@@ -66,11 +66,13 @@ class Option:
 @dataclass(frozen=True, slots=True)
 class LinkKind:
     """A kind of device: `IFLA_INFO_KIND`, and those of its options that matter to us. `steady`: the kernel tells all
-    of a device's options always, whatever their values."""
+    of a device's options always, whatever their values. `takes_over`: it takes what arrives at its parent before a
+    bridge gets it, so that a device cannot have one on it and be a port as well (`netdev_rx_handler_register`)."""
 
     name: str
     options: tuple[Option, ...] = ()
     steady: bool = False
+    takes_over: bool = False
 
     def option(self, name: str) -> Option:
         """Raises `KeyError`."""
@@ -84,7 +86,8 @@ _KINDS: dict[str, LinkKind] = {}
 
 
 def register(kind: LinkKind) -> None:
-    """Make a kind known; a backend's module does so when it is loaded. The same again changes nothing.
+    """Make a kind known; a backend's module does so when it is loaded, which is before the kernel is read for the first
+    time. The same again changes nothing.
 
     Raises:
         PluginError: another one of this name is known.

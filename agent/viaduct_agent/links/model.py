@@ -10,6 +10,7 @@ from viaduct_agent.links.kinds import BRIDGE, PORT, Options, option_words
 from viaduct_agent.links.marks import format_mark
 
 UPLINKS = 0  # as a wanted MTU: that of the uplink, known on the host only
+DRAWN = ""  # as a wanted MAC: any, for a kind of device that must not have the uplink's; the kernel draws one
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,11 @@ class Desired:
     """One L2 network on one host.
 
     `links` are ours, in the order of creation, a master or parent before what refers to it; those whose `mac` is None
-    take the uplink's. What they leave open (options and port options that they do not name, `entries` of None) is not
-    compared. `uplink` is the host's own device, of which nothing but two attributes may be changed: it is set up, and
-    with `uplink_master` it becomes a port of that bridge. `members` are (device, VLAN) that must be there beside those
-    of other networks. `tunnel_ip` must be an address of this host, on a device whose MTU has room for `overhead` bytes
-    more than any of the links.
+    take the uplink's, those that want `DRAWN` keep what they have. What they leave open (options and port options that
+    they do not name, `entries` of None) is not compared. `uplink` is the host's own device, of which nothing but two
+    attributes may be changed: it is set up, and with `uplink_master` it becomes a port of that bridge. `members` are
+    (device, VLAN) that must be there beside those of other networks. `tunnel_ip` must be an address of this host, on a
+    device whose MTU has room for `overhead` bytes more than any of the links.
     """
 
     owner: UUID

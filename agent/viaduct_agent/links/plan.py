@@ -10,6 +10,7 @@ from viaduct_agent.links import carrying, kinds, preconditions
 from viaduct_agent.links.entries import Entry, Member
 from viaduct_agent.links.marks import SHARED
 from viaduct_agent.links.model import (
+    DRAWN,
     UPLINKS,
     AddEntry,
     AddLink,
@@ -82,10 +83,10 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
 
 def resolved(want: Link, uplink: Link | None) -> Link:
     """The wanted link with what is known only on the host: the MAC, pinned to the uplink's, lest the bridge's follow
-    its ports as they come and go; and the uplink's MTU if it wants that."""
-    if uplink is None:
-        return want
-    return with_values(want, mac=want.mac or uplink.mac, mtu=uplink.mtu if want.mtu == UPLINKS else want.mtu)
+    its ports as they come and go; and the uplink's MTU if it wants that. A MAC of None is any."""
+    mac = None if want.mac == DRAWN else want.mac or (None if uplink is None else uplink.mac)
+    mtu = uplink.mtu if uplink is not None and want.mtu == UPLINKS else want.mtu
+    return want if mac == want.mac and mtu == want.mtu else with_values(want, mac=mac, mtu=mtu)
 
 
 def unlike(have: Link, want: Link) -> Iterator[tuple[str, Any, Any]]:
@@ -161,7 +162,7 @@ def _as_wanted(have: Link | None, want: Link, uplink: Link | None) -> bool:
         and have.parent == want.parent
         and have.up == want.up
         and have.mtu == (uplink.mtu if uplink is not None and want.mtu == UPLINKS else want.mtu)
-        and have.mac == (want.mac or (have.mac if uplink is None else uplink.mac))
+        and have.mac == (want.mac or (have.mac if uplink is None or want.mac == DRAWN else uplink.mac))
         and (have.options == want.options or set(want.options) <= set(have.options))
         and (have.port == want.port or set(want.port) <= set(have.port))
         and (want.entries is None or missing_entries(want, have) == ([], []))

@@ -1,5 +1,6 @@
 """Why a network cannot be built here, or not safely: asked before anything is changed."""
 
+from viaduct_agent.links import kinds
 from viaduct_agent.links.carrying import carriers, reasons, refuse
 from viaduct_agent.links.kinds import BRIDGE
 from viaduct_agent.links.model import Desired, Link
@@ -80,10 +81,15 @@ def _refuse_wrong_master(desired: Desired, uplink: Link, table: LinkTable) -> No
     kind = None if master is None else master.kind
     if master is not None and master.owner == desired.owner:
         return  # our own bridge under another name: stale, it goes
-    if desired.uplink_master is None and kind not in _AGGREGATES:
+    if desired.uplink_master is None and kind not in _AGGREGATES and not _taken_over(desired):
         return  # a VLAN device works beside a bridge: tagged frames reach it first (net/core/dev.c, vlan_do_receive)
     text = f"{uplink.name} is a port of {kind or 'device'} {uplink.master}"
     raise PreconditionFailed(text, device=uplink.name, bridge=uplink.master)
+
+
+def _taken_over(desired: Desired) -> bool:
+    on_uplink = [kinds.find(link.kind) for link in desired.links if link.parent == desired.uplink]
+    return any(kind is not None and kind.takes_over for kind in on_uplink)
 
 
 def _check_tunnel(desired: Desired, address: str, table: LinkTable) -> None:

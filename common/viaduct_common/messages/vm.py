@@ -24,10 +24,11 @@ class NicInventory(WireModel):
     """All that a hypervisor needs to plug in a VM.
 
     `bridge` is where the NIC is plugged in; `vlan` the tag of its port there, None for a port without; `virtual_port`
-    is `openvswitch` for a bridge of Open vSwitch. `device_name` is the tap's on the host, `device_index` the NIC's
-    place in the VM, from 0. `gateway` is that of its first address. `libvirt_xml` is the same as a libvirt
-    `<interface>`. `l2_network_uuid` is the L2 network that hosts realise: for one with a VNI range what the account has
-    of it.
+    is `openvswitch` for a bridge of Open vSwitch. A network without a bridge (`bridge` is empty) has `parent` and
+    `mode`: the NIC is a macvtap device of this mode on that device. `device_name` is the tap's on the host,
+    `device_index` the NIC's place in the VM, from 0. `gateway` is that of its first address. `libvirt_xml` is the same
+    as a libvirt `<interface>`. `l2_network_uuid` is the L2 network that hosts realise: for one with a VNI range what
+    the account has of it.
     """
 
     uuid: UUID
@@ -42,6 +43,8 @@ class NicInventory(WireModel):
     bridge: str
     vlan: int | None = None
     virtual_port: Literal["openvswitch"] | None = None
+    parent: str | None = None
+    mode: Literal["bridge", "vepa", "private"] | None = None
     mtu: int
     ips: list[NicIp] = Field(default_factory=list)
     gateway: IpAddress | None = None

@@ -24,12 +24,15 @@ class Span:
 class VmPort:
     """Where a VM's NIC is plugged in: the bridge, and what its port there needs.
 
-    `vlan` is the port's tag, None for a port without; `virtual_port` is libvirt's `<virtualport type>`.
+    `vlan` is the port's tag, None for a port without; `virtual_port` is libvirt's `<virtualport type>`. Without a
+    bridge it is a macvtap device on `parent`, a device of the host's, in `mode` (ip-link(8)).
     """
 
-    bridge: str
+    bridge: str = ""
     vlan: int | None = None
     virtual_port: Literal["openvswitch"] | None = None
+    parent: str | None = None
+    mode: Literal["bridge", "vepa", "private"] | None = None
 
 
 class L2Type(Protocol):
@@ -61,7 +64,7 @@ class L2Type(Protocol):
         ...
 
     def bridge_name(self, physical_interface: str, own_fields: Mapping[str, Any]) -> str:
-        """The bridge that hosts make for it; empty for a network that is realised at VM time."""
+        """The bridge that hosts make for it; empty for a network without, or that is realised at VM time."""
         ...
 
     def device_names(self, physical_interface: str, own_fields: Mapping[str, Any]) -> list[str]:

@@ -89,5 +89,6 @@ class VmNetworkHook(Protocol):
         ...
 
     async def pre_release(self, release: VmRelease, connection: Connection) -> None:
-        """NICs are about to leave a host; their addresses and networks are still there."""
+        """NICs are about to leave a host; their addresses and networks are still there. It should not raise: the VM is
+        gone already. NICs that are undone because a later step failed go without it."""
         ...

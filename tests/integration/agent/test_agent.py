@@ -113,7 +113,7 @@ async def managing(broker: Broker) -> AsyncIterator[Manager]:
             yield manager
 
 
-def start_agent(host: Host, host_uuid: UUID) -> Program:
+def start_agent(host: Host, host_uuid: UUID, *, python_path: Path | None = None) -> Program:
     (host.directory / "password").write_text("hush")
     settings = {
         "host_uuid": str(host_uuid),
@@ -124,7 +124,8 @@ def start_agent(host: Host, host_uuid: UUID) -> Program:
     }
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     (host.directory / "agent.toml").write_text(text)
-    return host.spawn(agent_command(), log="agent.log")
+    environment = [] if python_path is None else ["env", f"PYTHONPATH={python_path}"]
+    return host.spawn([*environment, *agent_command()], log="agent.log")
 
 
 def network() -> L2NetworkInventory:
@@ -193,3 +194,32 @@ async def test_a_killed_agent_leaves_nothing_undone(host: Host, broker: Broker) 
         done = await manager.hears(Completion, lambda one: one.command_id == command_id)
         assert done.items[0].outcome == "done"
         assert json.loads(host.run("ip -j link show dev eth1").stdout)[0]["master"] == "br_eth1"
+
+
+async def test_a_plugins_networks_are_built_and_looked_after_as_any_others(
+    host: Host, broker: Broker, installed_plugin: Path
+) -> None:
+    """Also its kind of link: told of in the hello, realized, repaired, found again after a restart, released."""
+    async with managing(broker) as manager:
+        await manager.enrol()
+        agent = start_agent(host, manager.host_uuid, python_path=installed_plugin)
+        hello = await manager.hears(HostHello)
+        assert {"L2MacvtapNetwork", "L2MacvtapNetwork/macvtap"} <= set(hello.capabilities)
+        own = {"type": "L2MacvtapNetwork", "bridgeName": "", "deviceNames": ["mvl_eth1"], "mode": "private"}
+        net = L2NetworkInventory.model_validate({**network().model_dump(mode="json"), **own})
+        desired = L2Desired(generation=1, l2_network=net)
+        done = await manager.answer(RealizeL2Command(items=[desired]))
+        assert [item.outcome for item in done.items] == ["done"]
+
+        host.run("ip link set mvl_eth1 type macvlan mode bridge")
+        drift = await manager.hears(HostDrift)
+        assert [(one.attribute, one.actual) for one in drift.differences] == [("mode", "bridge")]
+        agent.stop(signal.SIGKILL)
+        again = start_agent(host, manager.host_uuid, python_path=installed_plugin)
+        reborn = await manager.hears(HostHello, lambda one: one.session_id != hello.session_id)
+        assert [(one.l2_network_uuid, one.generation) for one in reborn.holds] == [(net.uuid, 1)]
+        assert (await manager.answer(SyncHostCommand(items=[desired]))).items[0].changes == []
+        assert (await manager.answer(SyncHostCommand(items=[]))).released == [net.uuid]
+        assert "mvl_eth1" not in host.run("ip -br link").stdout
+        again.stop(signal.SIGTERM)
+        assert again.exit_status() == 0

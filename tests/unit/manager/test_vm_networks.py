@@ -206,6 +206,16 @@ def test_libvirt_reads_what_was_written(bridge: str, vlan: int | None, port: str
     assert found["interface"] == {"type": "bridge"}
 
 
+@given(parent=names, mode=st.sampled_from(["bridge", "vepa", "private"]))
+def test_libvirt_makes_a_macvtap_device_where_there_is_no_bridge(parent: str, mode: str) -> None:
+    """And is not given an MTU, which it would refuse."""
+    written = interface_element(mac=MACS[0], bridge="", device="vnic0", mtu=1450, parent=parent, mode=mode)
+    found = {element.tag: dict(element.attrib) for element in ElementTree.fromstring(written).iter()}
+
+    assert (found["interface"], found["source"]) == ({"type": "direct"}, {"dev": parent, "mode": mode})
+    assert "mtu" not in found
+
+
 def claimed(**fields: object) -> Claimed:
     usual = {"l3_uuid": L3S[0], "l2_uuid": L3S[1], "mac": MACS[0], "todo": "allocate", "addresses": "asked"}
     return Claimed(**{"uuid": UUID(int=9), "required_ips": (), "allocations": (), **usual, **fields})  # type: ignore[arg-type]

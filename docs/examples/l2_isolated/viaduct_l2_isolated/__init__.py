@@ -1,1 +1,0 @@
-"""`L2IsolatedNetwork`: on each host of a cluster a bridge of its own, joined to nothing."""

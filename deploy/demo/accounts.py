@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import uuid4
 
-from demo.hypervisor import RunningVm, start_vm
+from demo.hypervisor import RunningVm, start_vm, told_of
 from demo.stage import Stage, ping
 from viaduct_common.messages.l2 import L2NetworkInventory
 
@@ -48,6 +48,8 @@ async def play(stage: Stage) -> Shared:
             rows = (await stage.net.realization.query(filters={"l2_network_uuid": vm.nic.l2_network_uuid})).items
             hosts = sorted(stage.host_name(row.host_uuid) for row in rows if row.state == "realized")
             tell.fact(f"{name}'s is realized where {name} has VMs: {' and '.join(hosts)}", hosts == wanted, rows)
+        for vm, other, owner in ((i, j, "alice"), (j, i, "alice"), (k, m, "bob"), (m, k, "bob")):
+            await told_of(stage, vm.host, other.nic, vnis[owner])
         tell.fact("alice's vm-i pings her vm-j", await ping(i, j))
         tell.fact("bob's vm-k pings his vm-m", await ping(k, m))
         tell.fact("alice's vm-i gets no answer from bob's vm-k on its own host", not await ping(i, k))

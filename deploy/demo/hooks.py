@@ -6,10 +6,9 @@ from uuid import uuid4
 
 from lab import Capture
 
-from demo.hypervisor import RunningVm, start_vm
-from demo.links import tunnels_to
+from demo.hypervisor import RunningVm, plug_in, prepare, told_of
 from demo.stage import GuestNic, Stage, ping
-from demo.tunnel import TOLD_SECONDS, VNI
+from demo.tunnel import VNI
 from viaduct_common.messages.l2 import L2NetworkInventory
 
 # VXLAN's inner frame begins 16 bytes into the UDP datagram: those for one NIC, and ARP's for everybody.
@@ -26,13 +25,19 @@ async def play(stage: Stage, network: L2NetworkInventory, a: GuestNic) -> tuple[
     ):
         l3_uuid = await stage.subnet(network, "violet-net")
         account = uuid4()
-        g = await start_vm(stage, "g", "host1", l3_uuid, account)
-        h = await start_vm(stage, "h", "host3", l3_uuid, account)
-        tell.show([g.nic.libvirt_xml], title="the answer for vm-g, as libvirt's XML:")
+        for_g = await prepare(stage, "host1", l3_uuid, account)
+        for_h = await prepare(stage, "host3", l3_uuid, account)
+        tell.show([for_g.libvirt_xml], title="the answer for vm-g on host1, as libvirt's XML:")
+        for host, name, nic, where in (
+            ("host1", "vm-h", for_h, "host3"),
+            ("host2", "vm-h", for_h, "host3"),
+            ("host3", "vm-g", for_g, "host1"),
+        ):
+            end = await told_of(stage, host, nic, VNI)
+            claim = f"{host} was told where {name} will be: behind {end}, which is {where}"
+            tell.fact(claim, end == stage.host(where).address)
+        g, h = await plug_in(stage, "g", for_g), await plug_in(stage, "h", for_h)
         tell.show([g.line, h.line])
-        for host in ("host1", "host2"):
-            end = await _told_of(stage, host, h)
-            tell.fact(f"{host} was told where vm-h is, before any frame: {end}", end == stage.host("host3").address)
 
         with stage.stack.hosts.lab.capture("mgmt", FOR_ONE_OR_ARP) as wire:
             tell.fact("vm-g pings vm-h through the tunnel", await ping(g, h, count=2))
@@ -59,14 +64,3 @@ async def play(stage: Stage, network: L2NetworkInventory, a: GuestNic) -> tuple[
 def _ways(wire: Capture) -> set[tuple[str, str]]:
     """From which host to which the tunnels' packets went so far."""
     return {way for line in wire.lines() for way in re.findall(r"([\d.]+)\.\d+ > ([\d.]+)\.4789: VXLAN", line)}
-
-
-async def _told_of(stage: Stage, host: str, vm: RunningVm) -> str:
-    """Where a host sends frames for a VM's NIC; it is waited for."""
-
-    async def known() -> bool:
-        return vm.nic.mac in await asyncio.to_thread(tunnels_to, stage.host(host), f"vxlan{VNI}")
-
-    await stage.until(known, timeout_seconds=TOLD_SECONDS)
-    found = await asyncio.to_thread(tunnels_to, stage.host(host), f"vxlan{VNI}")
-    return " ".join(found.get(vm.nic.mac, ["nowhere"]))

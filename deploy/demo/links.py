@@ -1,4 +1,4 @@
-"""The links of a host, as its kernel tells them: `ip -json -details link`, `bridge -json fdb`."""
+"""The links of a host, and whom they know, as its kernel tells: `ip -json -details link`, `bridge -json fdb`."""
 
 import json
 from dataclasses import dataclass
@@ -48,12 +48,21 @@ def bridges_of(host: Host) -> list[str]:
 
 
 def tunnels_to(host: Host, device: str) -> dict[str, list[str]]:
-    """Return where a VXLAN device sends frames: the other hosts' addresses, by the MAC that frames are for."""
+    """Return where a VXLAN device was told to send frames: the other hosts' addresses, by the MAC that frames are for.
+
+    What it has learned by itself, from frames that came, is not among them.
+    """
     found: dict[str, list[str]] = {}
     for entry in json.loads(host.run(f"bridge -json fdb show dev {device}").stdout):
-        if "dst" in entry:
+        if "dst" in entry and entry["state"] == "permanent":
             found.setdefault(entry["mac"], []).append(entry["dst"])
     return {mac: sorted(ends) for mac, ends in found.items()}
+
+
+def neighbours_of(host: Host, bridge: str) -> dict[str, str]:
+    """Return what a bridge was told to answer ARP with: MAC by IP."""
+    found = json.loads(host.run(f"ip -json neigh show dev {bridge} nud permanent").stdout)
+    return {entry["dst"]: entry["lladdr"] for entry in found}
 
 
 def _link(raw: dict[str, Any]) -> Link:

@@ -2,13 +2,13 @@
 
 import asyncio
 
+from demo.hypervisor import TOLD_SECONDS
 from demo.links import EVERYBODY, tunnels_to
 from demo.stage import Stage, took
 from viaduct_common.messages.l2 import L2NetworkInventory
 
 VNI = 7000
 MTU = 1450
-TOLD_SECONDS = 10.0
 
 
 async def play(stage: Stage) -> L2NetworkInventory:
@@ -27,7 +27,7 @@ async def play(stage: Stage) -> L2NetworkInventory:
 
         operation = await stage.attach(violet, "cluster2")
         tell.fact("attached to cluster2", operation.state == "succeeded", operation, seconds=took(operation))
-        tell.say("The hosts that had it follow: nobody floods by multicast, each knows the others.")
+        tell.say("The hosts that have it already follow: no multicast, each has a list of all others.")
         links = await stage.links("host1")
         tell.show((links[name].line for name in violet.device_names), title="host1, as `ip link` tells:")
         for name, peers in (("host1", ["host2", "host3"]), ("host3", ["host1", "host2"])):

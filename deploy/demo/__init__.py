@@ -1,4 +1,4 @@
-"""The demo: a VLAN network from request to ping, on a stack of its own, every fact checked while it is shown.
+"""The demo: VLAN and VXLAN networks from request to ping, on a stack of its own, every fact checked as it is shown.
 
     python -m demo        KEEP=1 leaves the stack running at the end
 

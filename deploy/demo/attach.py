@@ -1,6 +1,6 @@
 """Scene: an L2VlanNetwork, planned, then attached to two clusters."""
 
-from demo.stage import UPLINK, Stage
+from demo.stage import UPLINK, Stage, took
 from viaduct_common.messages.l2 import L2NetworkInventory
 
 VLAN = 10
@@ -28,9 +28,7 @@ async def play(stage: Stage) -> L2NetworkInventory:
         tell.say("Now attach it to both clusters. Each host is asked first whether it can, then told to.")
         for cluster in ("cluster1", "cluster2"):
             operation = await stage.attach(blue, cluster)
-            assert operation.finished_at is not None
-            took = (operation.finished_at - operation.created_at).total_seconds()
-            tell.fact(f"attached to {cluster}", operation.state == "succeeded", operation, seconds=took)
+            tell.fact(f"attached to {cluster}", operation.state == "succeeded", operation, seconds=took(operation))
 
         await _show_devices(stage, blue)
         states = (await net.realization.query(filters={"l2_network_uuid": blue.uuid})).items

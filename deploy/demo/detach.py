@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from demo.links import Link
-from demo.stage import UPLINK, GuestNic, Stage, ping
+from demo.stage import UPLINK, GuestNic, Stage, ping, took
 from viaduct_common.messages.l2 import L2NetworkInventory
 
 
@@ -32,9 +32,7 @@ async def play(stage: Stage, network: L2NetworkInventory, a: GuestNic, b: GuestN
             tell.show(host.steps, title=f"{stage.host_name(host.host_uuid)} would do:")
         operation = await net.l2.detach(**subject)
         stage.show_steps(operation)
-        assert operation.finished_at is not None
-        took = (operation.finished_at - operation.created_at).total_seconds()
-        tell.fact("detached from cluster1", operation.state == "succeeded", operation, seconds=took)
+        tell.fact("detached from cluster1", operation.state == "succeeded", operation, seconds=took(operation))
 
         after = {name: await stage.links(name) for name in before}
         _compare(stage, "host1", before["host1"], after["host1"])

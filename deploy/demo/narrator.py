@@ -119,7 +119,8 @@ class Narrator:
         for number, scene in enumerate(self.scenes, start=1):
             mark = self.paint(GREEN, "✓") if scene.held else self.paint(RED, "✗")
             held = f"{scene.facts} facts held" if scene.held else f"{scene.facts} facts held, then it failed"
-            self._print(f"  {mark} {number}. {scene.title:<54} {duration(scene.seconds):>7}  {self.paint(DIM, held)}")
+            label = f"{number}. {scene.title}"
+            self._print(f"  {mark} {label:<58} {duration(scene.seconds):>7}  {self.paint(DIM, held)}")
         if self.scenes and all(scene.held for scene in self.scenes):
             text = f"All {self.facts} facts held, in {duration(seconds)}."
             self._print(self.paint(GREEN + BOLD, text))

@@ -1,6 +1,18 @@
 """The order of the scenes, and what one hands to the next."""
 
-from demo import addresses, attach, detach, drift, isolation, power_loss, traffic
+from demo import (
+    accounts,
+    addresses,
+    attach,
+    detach,
+    drift,
+    given_back,
+    hooks,
+    isolation,
+    power_loss,
+    traffic,
+    tunnel,
+)
 from demo.stage import Stage
 
 
@@ -14,6 +26,11 @@ async def perform(stage: Stage) -> None:
     l3_uuid = await addresses.play(stage, blue)
     a, b = await traffic.play(stage, blue, l3_uuid)
     await isolation.play(stage, a, b)
+    before = {name: await stage.links(name) for name in stage.host_uuids}
+    violet = await tunnel.play(stage)
+    vms = await hooks.play(stage, violet, a)
+    grey = await accounts.play(stage)
+    await given_back.play(stage, violet, vms, grey, before)
     await drift.play(stage, blue, a, b)
     await power_loss.play(stage)
     await detach.play(stage, blue, a, b)

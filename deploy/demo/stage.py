@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from lab import Host, Vm
@@ -17,12 +18,23 @@ from viaduct_common.errors import ViaductError
 from viaduct_common.messages.base import ErrorBody
 from viaduct_common.messages.cluster import ClusterInventory
 from viaduct_common.messages.ipam import UsedIpInventory
-from viaduct_common.messages.l2 import L2_VLAN, L2NetworkInventory
+from viaduct_common.messages.l2 import L2_VLAN, L2_VXLAN, L2NetworkInventory
 from viaduct_common.messages.operation import OperationInventory
 
 UPLINK = "eth1"  # every host's data NIC, on the lab's trunk
+UNDERLAY = "eth0"  # its management NIC
 POLL_SECONDS = 0.05
 SUBNET_MASK = "255.255.255.0"
+
+
+class EndPoint(Protocol):
+    """A VM that is plugged in: what pings, and is pinged."""
+
+    @property
+    def vm(self) -> Vm: ...
+
+    @property
+    def ip(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,20 @@ class Stage:
             zone_uuid=self.zone_uuid, name=name, type=L2_VLAN, physical_interface=UPLINK, vlan=vlan
         )
 
+    async def vxlan_network(self, name: str, **own_fields: object) -> L2NetworkInventory:
+        """Create an L2VxlanNetwork; its tunnels take the way to the other hosts, whatever NIC that leaves by."""
+        return await self.net.l2.create(
+            zone_uuid=self.zone_uuid, name=name, type=L2_VXLAN, physical_interface=UNDERLAY, **own_fields
+        )
+
+    async def subnet(self, network: L2NetworkInventory, name: str) -> UUID:
+        """Create an L3 network with one range, of the subnet that all networks here have; return its uuid."""
+        l3 = await self.net.l3.create(l2_network_uuid=network.uuid, name=name)
+        await self.net.range.create(
+            l3_network_uuid=l3.uuid, start_ip="192.168.0.201", end_ip="192.168.0.250", netmask=SUBNET_MASK
+        )
+        return l3.uuid
+
     async def attach(self, network: L2NetworkInventory, cluster: str) -> OperationInventory:
         """Attach, and show what each host did."""
         operation = await self.net.l2.attach(l2_network_uuid=network.uuid, cluster_uuid=self.clusters[cluster].uuid)
@@ -114,10 +140,15 @@ class Stage:
         return time.monotonic() - began
 
 
-async def ping(source: GuestNic, target: GuestNic | str, *, count: int = 1) -> bool:
+async def ping(source: EndPoint, target: EndPoint, *, count: int = 1, size_bytes: int = 56) -> bool:
     """Tell whether a VM gets an answer; silence is waited for one second."""
-    address = target if isinstance(target, str) else target.ip
-    return await asyncio.to_thread(source.vm.ping, address, count=count, wait_seconds=1)
+    return await asyncio.to_thread(source.vm.ping, target.ip, count=count, wait_seconds=1, size_bytes=size_bytes)
+
+
+def took(operation: OperationInventory) -> float:
+    """How long an operation that has ended took, in seconds."""
+    assert operation.finished_at is not None
+    return (operation.finished_at - operation.created_at).total_seconds()
 
 
 @asynccontextmanager

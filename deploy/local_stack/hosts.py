@@ -41,7 +41,7 @@ class Hosts:
     def launch(self, count: int) -> None:
         """Make the lab and begin to boot; what runs stays as it is. More hosts than `count` stay, too."""
         self.lab.up()
-        kind = self.kind or host_kind_for(["bridge", "vlan"])
+        kind = self.kind or host_kind_for(["bridge", "vlan", "vxlan"])
         known = set(self.lab.host_names())
         for name in (f"host{number}" for number in range(1, count + 1)):
             if name not in known:

@@ -1,6 +1,6 @@
 """The stack's zone, clusters and hosts, made through the product's own client."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,19 +26,23 @@ def cluster_of(index: int, count: int) -> str:
     return "cluster1" if index < (count + 1) // 2 else "cluster2"
 
 
-async def enrol(amqp_url: str, names: Sequence[str]) -> dict[str, Enrolled]:
-    """Make sure that the zone, the clusters and the hosts exist; what is there is found by its name."""
+async def enrol(amqp_url: str, addresses: Mapping[str, str]) -> dict[str, Enrolled]:
+    """Make sure that the zone, the clusters and the hosts exist; what is there is found by its name.
+
+    `addresses` is by the hosts' names, in their order: where each is reached on the management network, which is the
+    end of its tunnels, too.
+    """
     enrolled = {}
     async with ViaductClient(amqp_url, name="local-stack", timeout_seconds=CALL_SECONDS) as net:
         zone = await _ensure(net.zone, {}, name=ZONE)
-        for index, name in enumerate(names):
+        for index, (name, address) in enumerate(addresses.items()):
             cluster = await _ensure(
                 net.cluster,
                 {"hypervisor_type": "KVM"},
                 zone_uuid=zone.uuid,
-                name=cluster_of(index, len(names)),
+                name=cluster_of(index, len(addresses)),
             )
-            host = await _ensure(net.host, {"cluster_uuid": cluster.uuid}, name=name)
+            host = await _ensure(net.host, {"cluster_uuid": cluster.uuid, "tunnel_ip": address}, name=name)
             password = host.credentials.password if host.credentials else None
             enrolled[name] = Enrolled(host.uuid, str(host.uuid), password)
     return enrolled

@@ -147,7 +147,8 @@ class Stack:
             self.hosts.wait_ready()
             self.hosts.connect(self.broker.port)
         with show.step("zone, clusters, hosts", "registered"):
-            self.hosts.remember(apart(enrol(self.broker.amqp_url(), names)))
+            addresses = {name: self.hosts.host(name).address for name in names}
+            self.hosts.remember(apart(enrol(self.broker.amqp_url(), addresses)))
         with show.step("agents", "connected"):
             self.start_agents(names)
 

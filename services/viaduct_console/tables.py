@@ -175,8 +175,15 @@ def error_text(error: ErrorBody) -> Text:
 
 def place_of(network: L2NetworkInventory) -> str:
     """Where a network lives: the interface, and the type's own fields."""
-    own = [f"{name} {value}" for name, value in sorted(network.own_fields().items())]
+    own = [f"{name} {_said(value)}" for name, value in sorted(network.own_fields().items()) if value is not None]
     return " ".join([network.physical_interface, *own])
+
+
+def _said(value: object) -> str:
+    """A field's value; the numbers of a range with a dash between them, the lower first."""
+    if isinstance(value, dict) and all(isinstance(end, int) for end in value.values()):
+        return "-".join(map(str, sorted(value.values())))
+    return str(value)
 
 
 def age(then: datetime | None, now: datetime) -> str:

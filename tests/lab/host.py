@@ -212,13 +212,14 @@ class Host(ABC):
         answer = ask(self.netns, self.control, request, timeout_seconds=30)
         return Program(self, int(answer["pid"]), self.directory / log)
 
-    def add_vm(self, name: str, bridge: str | None = None, *, address: str = "", mac: str = "") -> Vm:
+    def add_vm(self, name: str, bridge: str | None = None, *, address: str = "", mac: str = "", device: str = "") -> Vm:
         """Make a VM end point (see `Vm`): its NIC is a port of `bridge`; `address` has a prefix length.
 
         Without `mac` the name decides it, so that the same VM after a boot is the same to its neighbours.
         """
         digest = hashlib.sha256(f"{self.spec.number}/{name}".encode()).digest()
-        return Vm.create(self.run, name, bridge, address=address, mac=mac or f"52:54:01:{digest[:3].hex(':')}")
+        mac = mac or f"52:54:01:{digest[:3].hex(':')}"
+        return Vm.create(self.run, name, bridge, address=address, mac=mac, device=device)
 
     # ---- what a kind adds ------------------------------------------------------------------------------------
 

@@ -17,15 +17,23 @@ class Vm:
 
     run_in_host: Callable[..., Result]
     name: str
+    device: str = ""
 
     @classmethod
     def create(
-        cls, run_in_host: Callable[..., Result], name: str, bridge: str | None, *, address: str, mac: str
+        cls,
+        run_in_host: Callable[..., Result],
+        name: str,
+        bridge: str | None,
+        *,
+        address: str,
+        mac: str,
+        device: str = "",
     ) -> "Vm":
-        """Make the end point and, if a bridge is named, plug it in."""
+        """Make the end point and, if a bridge is named, plug it in; `device` is another name than `vm-NAME`."""
         if not NAME.fullmatch(name):
             raise LabError(f"{name!r} is no name for a VM: {NAME.pattern}")
-        vm = cls(run_in_host, name)
+        vm = cls(run_in_host, name, device)
         hardware = f" address {mac}" if mac else ""
         run_in_host(["ip", "netns", "add", vm.netns])
         outside = [f"link add {vm.port} type veth peer name eth0{hardware} netns {vm.netns}", f"link set {vm.port} up"]
@@ -43,7 +51,7 @@ class Vm:
     @property
     def port(self) -> str:
         """The device's name in its host."""
-        return f"vm-{self.name}"
+        return self.device or f"vm-{self.name}"
 
     def plug(self, bridge: str) -> None:
         """Make the NIC a port of a bridge of the host."""

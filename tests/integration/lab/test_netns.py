@@ -25,6 +25,10 @@ def test_vms_meet_through_an_untagged_bridge_until_a_cable_or_the_power_is_cut(l
     a, b = lab.start_hosts(["a", "b"], kind="netns")
     vm = bridge_untagged(a)
     bridge_untagged(b)
+    named = a.add_vm("named", "br0", device="tap7")
+    assert "master br0" in a.run("ip link show tap7").stdout
+    named.remove()
+    assert "tap7" not in a.run("ip link").stdout
 
     with lab.capture(b.tap("eth1"), "icmp") as wire:
         assert vm.ping("192.168.9.12")

@@ -1,5 +1,6 @@
 """The whole stack, as `make up` brings it up: idempotent, honest about its state, gone after down."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from lab.machine import NETNS_DIR
 from lab.process import Process, tagged
 
 from local_stack.stack import Stack
+from viaduct_common.client import ViaductClient
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -29,12 +31,23 @@ def bad(stack: Stack) -> set[str]:
     return {row.name for row in stack.status() if not row.good}
 
 
+def tunnel_ends(stack: Stack) -> dict[str, str]:
+    """By the name of the host, as the manager has it."""
+
+    async def asked() -> dict[str, str]:
+        async with ViaductClient(stack.broker.amqp_url(), name="test") as net:
+            return {host.name: str(host.tunnel_ip) for host in (await net.host.query()).items}
+
+    return asyncio.run(asked())
+
+
 def test_stack_comes_up_tells_what_is_missing_mends_itself_and_leaves_nothing(stack: Stack) -> None:
     """Up brings what is missing and nothing else; status knows; after down there is no process, device or file."""
     assert bad(stack) == {"postgres", "broker", "manager", "ipam"}
 
     stack.up()
     assert bad(stack) == set()
+    assert tunnel_ends(stack) == {name: stack.hosts.host(name).address for name in ("host1", "host2")}
     before = {name: stack.part(name).process() for name in ("broker", "postgres", "manager", "ipam")}
     stack.up()
     assert {name: stack.part(name).process() for name in before} == before

@@ -1,5 +1,6 @@
 """What the tables say."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -7,6 +8,7 @@ from uuid import UUID
 import pytest
 from rich.console import RenderableType
 
+from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.messages.operation import OperationInventory
 from viaduct_console import tables
 from viaduct_console.overview import Overview
@@ -25,6 +27,24 @@ def test_status_shows_hosts_networks_and_operations(overview: Overview, printed:
     assert "blue L2VlanNetwork eth1 vlan 10 br_eth1_10 cluster1 1 realized" in lines
     assert "[red]host2 failed: BACKEND_FAILED, no eth1" in lines
     assert f"{UUID(int=9)} l2.attach blue cluster1 realize 5.0 s 55 s" in lines
+
+
+@pytest.mark.parametrize(
+    ("own_fields", "said"),
+    [
+        ({"vni": 7000, "vniRange": None, "udpPort": 4789}, "eth1 udpPort 4789 vni 7000"),
+        ({"vni": None, "vniRange": {"endVni": 1000, "startVni": 999}}, "eth1 vniRange 999-1000"),
+    ],
+)
+def test_place_of_a_network_says_the_fields_that_it_has(
+    overview: Overview, own_fields: dict[str, object], said: str
+) -> None:
+    """Of a type with a choice of fields those that were chosen."""
+    raw = json.loads(overview.l2_networks[0].to_json())
+    del raw["vlan"]
+    network = L2NetworkInventory.from_json(json.dumps({**raw, **own_fields}))
+
+    assert tables.place_of(network) == said
 
 
 def test_an_empty_fleet_is_said_in_words(printed: Printed) -> None:

@@ -7,6 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
 HOSTS ?= 3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -64,8 +65,8 @@ contracts: $(STAMP) ## check that no piece imports another
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: setup ## run all tests; ARGS="-k vlan tests/integration" picks some
-	$(BIN)/pytest $(ARGS)
+test: setup ## run all tests, WORKERS=2 at a time, each with servers of its own; ARGS="-k vlan tests/integration" picks some
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: bench
 bench: setup ## measure against bare baselines, results in .run/bench; ARGS="requests links" picks some

@@ -557,4 +557,5 @@ AGENT_SETTINGS = {
     "amqp_url": "`amqp://host:port/vhost`, without user and password",
     "drift": "what another hand changed is repaired, or only reported ([drift](#drift))",
     "heartbeat_seconds": "between two heartbeats; the manager must be set to the same",
+    "probe_seconds": "gateways and broker must answer so soon after the host's addresses moved, else it is undone",
 }

@@ -21,14 +21,17 @@ from viaduct_agent.health import health_facts
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
 from viaduct_agent.links.host import HostLinks
+from viaduct_agent.links.keepers import Keepers
 from viaduct_agent.links.kernel import Look
 from viaduct_agent.links.netlink import Netlink
-from viaduct_agent.links.watch import link_changes
+from viaduct_agent.links.probing import NetworkProber
+from viaduct_agent.links.watch import address_changes, link_changes
 from viaduct_agent.notify import Notifier
 from viaduct_agent.session import Session
 from viaduct_agent.settings import AgentSettings, BadSettings, load_settings
 from viaduct_common import topology
 from viaduct_common.bus import Bus, Outgoing
+from viaduct_common.errors import ViaductError
 from viaduct_common.messages.agent import Completion, HealthFact
 from viaduct_common.messages.base import Report
 from viaduct_common.plugins import PluginError, load_plugins
@@ -70,7 +73,12 @@ async def run(settings: AgentSettings, password: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stop = await stack.enter_async_context(stop_signals())
         netlink = await stack.enter_async_context(Netlink())
-        links = HostLinks(netlink)
+        links = HostLinks(
+            netlink,
+            prober=NetworkProber(netlink, settings.broker_address),
+            probe_seconds=settings.probe_seconds,
+            keeper=Keepers(),
+        )
         backends = Registry(load_plugins(GROUP), links)
         for backend in backends.all():
             if isinstance(backend, Configured):
@@ -107,9 +115,11 @@ async def run(settings: AgentSettings, password: str) -> None:
         bus.on_connect(session.on_connect)
         async with asyncio.TaskGroup() as tasks:
             background = [
+                tasks.create_task(_settle(links, holdings)),
                 tasks.create_task(session.run()),
                 tasks.create_task(reports.run()),
                 tasks.create_task(guard.run(link_changes(netlink), *backends.changes())),
+                tasks.create_task(_tell_addresses(netlink, session)),
                 tasks.create_task(_tell_systemd(notifier, netlink, bus, holdings)),
             ]
             queue = topology.agent_queue(host)
@@ -121,6 +131,21 @@ async def run(settings: AgentSettings, password: str) -> None:
                 log.info("agent_stopping")
             for task in background:
                 task.cancel()
+
+
+async def _tell_addresses(netlink: Netlink, session: Session) -> None:
+    """The manager chooses the ends of tunnels by what the last hello told."""
+    async for _ in address_changes(netlink):
+        session.say_hello()
+
+
+async def _settle(links: HostLinks, holdings: Holdings) -> None:
+    """End what a former process left unconfirmed."""
+    try:
+        for uuid in await links.settle():
+            holdings.released(uuid)
+    except ViaductError as exc:  # the mark stays in the kernel for the next start
+        log.error("move_not_settled", code=exc.code, error=exc.message)
 
 
 async def _tell_systemd(notifier: Notifier, netlink: Netlink, bus: Bus, holdings: Holdings) -> None:

@@ -55,6 +55,10 @@ class Session:
 
     async def on_connect(self) -> None:
         """The connection is new: the manager may have missed anything, so hello again."""
+        self.say_hello()
+
+    def say_hello(self) -> None:
+        """Tell anew, soon, what this host has: it has changed."""
         self._hello_due.set()
 
     async def run(self) -> None:

@@ -5,12 +5,14 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from viaduct_agent.driftreports import Policy
+from viaduct_agent.links.moving import PROBE_SECONDS
 from viaduct_common.messages.fields import IfName
 from viaduct_common.telemetry import LogFormat
 from viaduct_common.topology import agent_username
@@ -39,6 +41,7 @@ class AgentSettings(BaseSettings):
     heartbeat_seconds: float = Field(default=10.0, gt=0, le=300)
     log_format: LogFormat = "auto"
     metrics_listen: str | None = Field(default=None, pattern=r"^.*:\d+$")
+    probe_seconds: float = Field(default=PROBE_SECONDS, gt=0, le=60)
     drift: Policy = "repair"
     interface_map: dict[str, IfName] = Field(default_factory=dict)
     ovsdb_socket: Path | None = None
@@ -64,6 +67,12 @@ class AgentSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The file alone: a stray environment variable must not move a host to another broker."""
         return (init_settings,)
+
+    @property
+    def broker_address(self) -> tuple[str, int] | None:
+        """Host and port; None where the URL names no host (the library's own default is this machine)."""
+        url = urlsplit(self.amqp_url)
+        return None if url.hostname is None else (url.hostname, url.port or (5671 if url.scheme == "amqps" else 5672))
 
     @property
     def broker_user(self) -> str:

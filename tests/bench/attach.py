@@ -14,6 +14,7 @@ TITLE = "Attach and detach, one idle host (client -> manager -> agent and back, 
 ROUNDS = 6
 PAIRS = 6  # attaches and detaches a round
 TRIPS = 40
+TARGET = 10.0  # and the kernel's own time, which is not taken off
 
 
 @dataclass
@@ -25,13 +26,13 @@ class Times:
 
 
 async def run(stack: Stack) -> list[Comparison]:
-    """Measure a VLAN network on the one host of the stack."""
+    """Measure a network on the one host of the stack, whose kernel is this machine's."""
     url = stack.broker.amqp_url()
     async with echo(url) as bare, ViaductClient(url, name="bench") as net:
         zone = (await net.zone.query()).items[0]
         cluster = (await net.cluster.query()).items[0]
         network = await net.l2.create(
-            zone_uuid=zone.uuid, name="bench-attach", type="L2VlanNetwork", physical_interface="eth1", vlan=4002
+            zone_uuid=zone.uuid, name="bench-attach", type="L2NoVlanNetwork", physical_interface="eth1"
         )
         subject = {"l2_network_uuid": network.uuid, "cluster_uuid": cluster.uuid}
         per_round = Times()
@@ -58,5 +59,6 @@ async def run(stack: Stack) -> list[Comparison]:
     found = []
     for name, ours in (("attach", per_round.attach[1:]), ("detach", per_round.detach[1:])):
         for baseline, text in (("trip", "a transient message to oneself"), ("echo", "echo")):
-            found.append(compare(f"l2.{name}", ours, text, seconds[baseline], unit="ms"))
+            target = TARGET if (name, baseline) == ("attach", "echo") else None
+            found.append(compare(f"l2.{name}", ours, text, seconds[baseline], unit="ms", target=target))
     return found

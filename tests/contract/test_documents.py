@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -190,8 +191,8 @@ def test_named_make_targets_and_queues_exist(path: Path) -> None:
     text = path.read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
-    known = {*topology.EXCHANGE_TYPES, *topology.SERVICE_QUEUES, "viaduct.agent", "viaduct.l2_types"}
-    known |= {"viaduct.l2_backends", "viaduct.vm_network_hooks"}
+    known = {*topology.EXCHANGE_TYPES, *topology.SERVICE_QUEUES, "viaduct.agent"}
+    known |= tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"].keys()
     named = {name.rstrip(".") for name in re.findall(r"`(viaduct\.[a-z0-9_.-]+)", text)}
     assert named <= known
 

@@ -5,7 +5,8 @@
         a.run("ip link add link eth1 name eth1.10 type vlan id 10")
 
 A host is either a User-Mode Linux guest, with a kernel of its own (Debian's package `user-mode-linux`), or a set
-of namespaces on the running kernel; both behind one interface, `Host`. Everything here needs root. Nothing here
+of namespaces on the running kernel; both behind one interface, `Host`. A `Vm` is a NIC without a machine behind it;
+`lab.qemu.Guest` is a real one, run by libvirt, on hosts made of namespaces. Everything here needs root. Nothing here
 touches the machine's own network.
 """
 

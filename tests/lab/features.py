@@ -11,6 +11,7 @@ PROBES = {
     "vlan_filtering": "ip link add name p0 type bridge vlan_filtering 1",
     "vxlan": "ip link add name p0 type vxlan id 10 dstport 4789",
     "gretap": "ip link add name p0 type gretap remote 192.0.2.1 local 192.0.2.2",
+    "tun": "ip tuntap add dev p0 mode tap",
     "dummy": "ip link add name p0 type dummy",
 }
 

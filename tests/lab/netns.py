@@ -24,6 +24,14 @@ class NetnsHost(Host):
         """Let every process of the host go on."""
         self._signal_all(signal.SIGCONT)
 
+    def enter(self) -> list[str]:
+        """The words that run a program in the host's network and mounts, its process id one of this machine's."""
+        process = self.process()
+        init = self._init_pid(process) if process else None
+        if init is None:
+            raise LabError(f"host {self.name} does not run")
+        return ["nsenter", "--target", str(init), "--net", "--mount"]
+
     def _boot(self) -> Process:
         self._unplug()  # a network namespace that died is buried later than its processes
         argv = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"]

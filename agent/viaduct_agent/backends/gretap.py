@@ -2,7 +2,7 @@
 
 from viaduct_agent.backends.api import L2OnHost
 from viaduct_agent.backends.linkbackend import LinkBackend, own_fields
-from viaduct_agent.backends.tunnels import MESH_PORT, local_end, remote_ends, tunnel_bridge
+from viaduct_agent.backends.tunnels import MESH_PORT, local_end, remote_ends, remotes_by_mac, tunnel_bridge
 from viaduct_agent.links.entries import Forwarding
 from viaduct_agent.links.kinds import GRETAP, options
 from viaduct_agent.links.model import Desired, Link
@@ -40,7 +40,7 @@ class GretapBackend(LinkBackend):
 
 
 def _tunnel(want: L2OnHost, bridge: Link, key: int, local: str, remote: str) -> Link:
-    nics = [nic.mac for peer in want.peers if str(peer.tunnel_ip) == remote for nic in peer.nics]
+    nics = [mac for mac, behind in remotes_by_mac(want).items() if behind == remote]
     return Link(
         name=naming.gre_device_name(key, remote),
         kind=GRETAP,

@@ -9,8 +9,8 @@ from viaduct_common.messages.l2 import L2_NOVLAN, NoVlanFields
 class NoVlanBackend(LinkBackend):
     """`ip link add br_eth1 type bridge; ip link set eth1 master br_eth1`, and no more.
 
-    A NIC that carries addresses of global scope is refused with `PRECONDITION_FAILED`: as a port it would take no
-    packet for them any more, and moving them to the bridge, with routes and a way back, is not done yet.
+    The host's own addresses and routes go from the NIC to the bridge, under guard (see `links.moving`), and come back
+    with the release. Those that another program minds, or that cannot be moved, are refused with `PRECONDITION_FAILED`.
     """
 
     l2_type = L2_NOVLAN

@@ -35,10 +35,26 @@ def remote_ends(want: L2OnHost) -> list[str]:
 def tunnel_bridge(want: L2OnHost) -> Link:
     """The bridge, with the addresses of all NICs behind the peers. Its MAC is its own on each host, and always the
     same: there is no NIC to take it from, and with none given it would follow the ports."""
-    known: set[Entry] = {
-        Neighbour(str(ip), nic.mac)
-        for peer in want.peers if str(peer.tunnel_ip) in remote_ends(want)
-        for nic in peer.nics for ip in nic.ips
-    }  # fmt: skip
+    known: set[Entry] = {Neighbour(ip, mac) for ip, mac in _macs_by_ip(want).items()}
     digest = hashlib.sha256(f"{want.network.uuid}/{local_end(want)}".encode()).digest()
     return with_values(bridge_link(want), mac=f"02:{digest[:5].hex(':')}", entries=frozenset(known))
+
+
+def remotes_by_mac(want: L2OnHost) -> dict[str, str]:
+    """Behind which peer each known NIC is. A MAC that two claim (a VM on the move) is the first's: the kernel keeps
+    one entry for each."""
+    found: dict[str, str] = {}
+    for remote in remote_ends(want):
+        for peer in want.peers:
+            if str(peer.tunnel_ip) == remote:
+                found |= {nic.mac: remote for nic in peer.nics if nic.mac not in found}
+    return found
+
+
+def _macs_by_ip(want: L2OnHost) -> dict[str, str]:
+    behind = remotes_by_mac(want)
+    pairs = [
+        (str(ip), nic.mac)
+        for peer in want.peers for nic in peer.nics for ip in nic.ips if behind.get(nic.mac) == str(peer.tunnel_ip)
+    ]  # fmt: skip
+    return dict(sorted(pairs, reverse=True))

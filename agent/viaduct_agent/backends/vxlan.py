@@ -2,7 +2,7 @@
 
 from viaduct_agent.backends.api import L2OnHost
 from viaduct_agent.backends.linkbackend import LinkBackend, device_name, own_fields
-from viaduct_agent.backends.tunnels import TUNNEL_PORT, local_end, remote_ends, tunnel_bridge
+from viaduct_agent.backends.tunnels import TUNNEL_PORT, local_end, remote_ends, remotes_by_mac, tunnel_bridge
 from viaduct_agent.links.entries import EVERYBODY, Entry, Forwarding
 from viaduct_agent.links.kinds import VXLAN, options
 from viaduct_agent.links.model import Desired, Link
@@ -54,8 +54,6 @@ def _forwarding(want: L2OnHost, remotes: list[str]) -> set[Entry]:
     """Everybody's frames to every peer; a known NIC's to its host, in both tables: the bridge's says which port, the
     device's says which peer."""
     entries: set[Entry] = {Forwarding(EVERYBODY, remote) for remote in remotes}
-    for peer in want.peers:
-        if str(peer.tunnel_ip) in remotes:
-            for nic in peer.nics:
-                entries |= {Forwarding(nic.mac, str(peer.tunnel_ip)), Forwarding(nic.mac)}
+    for mac, remote in remotes_by_mac(want).items():
+        entries |= {Forwarding(mac, remote), Forwarding(mac)}
     return entries

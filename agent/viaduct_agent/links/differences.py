@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from viaduct_agent.links.carrying import carriers, described, own
 from viaduct_agent.links.entries import Entry, Forwarding, Member, Neighbour
 from viaduct_agent.links.model import Desired, Link
 from viaduct_agent.links.plan import missing_entries, resolved, stale_links, unlike
@@ -16,6 +17,13 @@ def differences(desired: Desired, actual: Mapping[str, Link]) -> list[Difference
     table = LinkTable.of(actual)
     uplink = None if desired.uplink is None else table.get(desired.uplink)
     found = [] if desired.uplink is None else _of_uplink(desired, desired.uplink, uplink)
+    if uplink is not None and uplink.master == desired.uplink_master:
+        found += [
+            Difference(
+                device=link.name, attribute="addresses", desired=[], actual=[described(one) for one in own(link)]
+            )
+            for link in carriers(desired, uplink, table)
+        ]
     if desired.tunnel_ip is not None and table.carrier_of(desired.tunnel_ip) is None:
         found.append(Difference(device="", attribute="tunnelIp", desired=desired.tunnel_ip))
     for want in (resolved(link, uplink) for link in desired.links):

@@ -42,26 +42,28 @@ def link_message(
 ) -> bytearray:
     """`struct ifinfomsg`; `up` is None when the flag is not to be touched."""
     change = 0 if up is None else 1
-    return _message(kind, flags, _IFINFO.pack(family, 0, index, int(bool(up)), change), parts)
+    return message(kind, flags, _IFINFO.pack(family, 0, index, int(bool(up)), change), parts)
 
 
 def neighbour_message(
     kind: int, flags: int, index: int, *parts: bytes, family: int, state: int = 0, ntf: int = 0
 ) -> bytearray:
     """`struct ndmsg`: neighbours and, with family AF_BRIDGE, forwarding entries."""
-    return _message(kind, flags, _NDMSG.pack(family, 0, index, state, ntf, 0), parts)
+    return message(kind, flags, _NDMSG.pack(family, 0, index, state, ntf, 0), parts)
 
 
 def vlan_message(kind: int, flags: int, index: int, *parts: bytes, family: int) -> bytearray:
     """`struct br_vlan_msg`."""
-    return _message(kind, flags, _BRVLAN.pack(family, 0, 0, index), parts)
+    return message(kind, flags, _BRVLAN.pack(family, 0, 0, index), parts)
 
 
-def address_message(kind: int, flags: int, index: int, *parts: bytes, family: int) -> bytearray:
-    """`struct ifaddrmsg` of a dump: family and, with a strict check, index count."""
-    return _message(kind, flags, struct.pack("=BBBBi", family, 0, 0, 0, index), parts)
+def address_message(
+    kind: int, flags: int, index: int, *parts: bytes, family: int, prefix: int = 0, scope: int = 0
+) -> bytearray:
+    """`struct ifaddrmsg`; of a dump only family and, with a strict check, index count."""
+    return message(kind, flags, struct.pack("=BBBBi", family, prefix, 0, scope, index), parts)
 
 
-def _message(kind: int, flags: int, fixed: bytes, parts: tuple[bytes, ...]) -> bytearray:
+def message(kind: int, flags: int, fixed: bytes, parts: tuple[bytes, ...]) -> bytearray:
     body = b"".join((fixed, *parts))
     return bytearray(_HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body)

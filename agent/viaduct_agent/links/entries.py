@@ -4,6 +4,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from viaduct_agent.links.addresses import Address, Route
+
 EVERYBODY = "00:00:00:00:00:00"  # in a VXLAN device's table: where frames go that are for no known address
 
 
@@ -39,10 +41,15 @@ class Member:
 
 
 Entry: TypeAlias = Forwarding | Neighbour | Member
+Hanging: TypeAlias = Entry | Address | Route
 
 
-def add_words(device: str, entry: Entry, *, is_bridge: bool) -> str:
+def add_words(device: str, entry: Hanging, *, is_bridge: bool) -> str:
     match entry:
+        case Address():
+            return f"ip address add {entry.words(device)}"
+        case Route():
+            return f"ip {'-6 ' if entry.version == 6 else ''}route prepend {entry.words(device)}"
         case Forwarding():
             verb = "append" if entry.mac == EVERYBODY else "replace"
             return f"bridge fdb {verb} {entry.words(device)}"
@@ -52,8 +59,12 @@ def add_words(device: str, entry: Entry, *, is_bridge: bool) -> str:
             return f"bridge vlan add vid {vlan} dev {device}" + (" self" if is_bridge else "")
 
 
-def del_words(device: str, entry: Entry, *, is_bridge: bool) -> str:
+def del_words(device: str, entry: Hanging, *, is_bridge: bool) -> str:
     match entry:
+        case Address():
+            return f"ip address del {entry.text} dev {device}"
+        case Route():
+            return f"ip {'-6 ' if entry.version == 6 else ''}route del {entry.words(device)}"
         case Forwarding():
             return f"bridge fdb del {entry.words(device)}"
         case Neighbour(ip, _):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from viaduct_agent.links.kernel import Applied, Kernel
+from viaduct_agent.links.kernel import Kernel
 from viaduct_agent.links.model import Step, inverse
 from viaduct_agent.links.table import LinkTable
 from viaduct_common.errors import BackendFailed
@@ -18,11 +18,11 @@ async def execute(kernel: Kernel, plans: Sequence[tuple[Step, ...]], actual: Lin
 
     Returns why each failed (the host is, as far as that plan goes, as it was before), None for those done.
     """
-    indexes = {name: link.index for name, link in actual.items()}
+    indexes = actual.indexes()
     outcomes = await kernel.apply(plans, indexes)
     for outcome in outcomes:
         if outcome.refusal is not None:
-            await _undo(kernel, outcome, indexes)
+            await undo(kernel, [step for done in reversed(outcome.done) for step in inverse(done)], indexes)
     return [outcome.refusal for outcome in outcomes]
 
 
@@ -35,9 +35,8 @@ def left_over(steps: tuple[Step, ...], found: Callable[[], list[Difference]]) ->
     return BackendFailed(text, step="verify", steps=[step.command for step in steps], differences=differences)
 
 
-async def _undo(kernel: Kernel, outcome: Applied, indexes: dict[str, int]) -> None:
+async def undo(kernel: Kernel, steps: Sequence[Step], indexes: dict[str, int]) -> None:
     """Each step by itself: what is already gone with its parent, or by another hand, stops no other."""
-    undoing = [step for done in reversed(outcome.done) for step in inverse(done)]
-    for step, undone in zip(undoing, await kernel.apply([[step] for step in undoing], indexes), strict=True):
+    for step, undone in zip(steps, await kernel.apply([[step] for step in steps], indexes), strict=True):
         if undone.refusal is not None:
             log.warning("undo_failed", step=step.command, error=undone.refusal.message)

@@ -1,19 +1,23 @@
 """Converging one host: observe, plan, execute, verify. The lock is held from the look to the last look."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
+from viaduct_agent.links.addresses import Inet
 from viaduct_agent.links.batching import Batcher
+from viaduct_agent.links.carrying import carriers, own
 from viaduct_agent.links.differences import differences
 from viaduct_agent.links.execute import execute, left_over
 from viaduct_agent.links.kernel import EVERYTHING, Kernel, Look
 from viaduct_agent.links.marks import SHARED
 from viaduct_agent.links.memory import RememberingKernel
-from viaduct_agent.links.model import Desired, Step
+from viaduct_agent.links.model import Desired, Link, Step, with_values
+from viaduct_agent.links.moving import PROBE_SECONDS, Move, Mover, Outcome, Wish
 from viaduct_agent.links.plan import plan
-from viaduct_agent.links.release import plan_release, plan_unused
+from viaduct_agent.links.probing import Prober
+from viaduct_agent.links.release import carried_by, plan_release, plan_unused
 from viaduct_agent.links.table import LinkTable
 from viaduct_common.errors import ViaductError
 from viaduct_common.messages.l2 import Difference
@@ -52,12 +56,23 @@ class HostLinks:
     Networks that are realized, or checked, at the same time are done together: one look, one send, one look.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        *,
+        prober: Prober | None = None,
+        probe_seconds: float = PROBE_SECONDS,
+        keeper: Callable[[Link], str | None] = lambda _: None,
+    ) -> None:
+        """With a `prober` the host's own addresses are moved under guard, see `moving`. `keeper` tells which program
+        minds a device."""
         self._kernel: Kernel = RememberingKernel(kernel)
+        self._keeper = keeper
         # RTNL is one lock in the kernel: work in parallel would not be faster, only harder to reason about.
         self._lock = asyncio.Lock()
         self._names_by_owner: dict[UUID, set[str]] = {}
-        self._realizing: Batcher[Desired, tuple[str, ...]] = Batcher(self._realize, _MOST_AT_ONCE)
+        self._mover = Mover(self._kernel, self._lock, prober, probe_seconds)
+        self._realizing: Batcher[Wish, Outcome] = Batcher(self._realize, _MOST_AT_ONCE)
         self._releasing: Batcher[_Release, tuple[str, ...]] = Batcher(self._release, _RELEASES_AT_ONCE)
         self._checking: Batcher[Desired, Checked] = Batcher(self._check, _MOST_AT_ONCE * 4)
 
@@ -80,8 +95,16 @@ class HostLinks:
         return await self._kernel.observe(Look(addresses_of=strangers))
 
     async def realize(self, desired: Desired) -> tuple[str, ...]:
-        """Make it so; return what was done. Raises what `plan` does, and `BackendFailed` for the kernel's refusal."""
-        return await self._realizing.ask(desired)
+        """Make it so; return what was done.
+
+        Raises what `plan` does, and `BackendFailed` for the kernel's refusal or, with step `probe`, for a move of the
+        host's own addresses that was undone because somebody did not answer any more.
+        """
+        return await self._mover.realize(desired, self._realizing.ask)
+
+    async def settle(self) -> frozenset[UUID]:
+        """At the start: end what a former process left unconfirmed; the networks that were undone."""
+        return await self._mover.settle()
 
     async def check(self, desired: Desired) -> Checked:
         """Compare and plan, change nothing."""
@@ -95,6 +118,10 @@ class HostLinks:
         """Take away shared devices that no network uses: left by a process that died between two steps."""
         async with self._lock:
             actual = await self.observe()
+            bridges = actual.owned_by(SHARED)
+            if bridges:
+                ports = [port.name for bridge in bridges for port in actual.ports_of(bridge.name) if port.owner is None]
+                actual = await self._kernel.observe(Look(inet_of=frozenset([*ports, *(one.name for one in bridges)])))
             steps = plan_unused(actual)
             if steps:
                 await self._do(steps, actual)
@@ -102,16 +129,17 @@ class HostLinks:
 
     async def check_release(self, owner: UUID, uplink: str | None = None, *, force: bool = False) -> Checked:
         """What `release` would do; changes nothing."""
-        actual = await self._observe_for_release()
+        actual = await self._observe_for_release([(owner, uplink)])
         present = bool(actual.owned_by(owner))
         try:
             return Checked((), _commands(plan_release(owner, actual, uplink, force=force)), present)
         except ViaductError as exc:
             return Checked((), (), present, exc)
 
-    async def _realize(self, wanted: Sequence[Desired]) -> list[tuple[str, ...] | Exception]:
+    async def _realize(self, wishes: Sequence[Wish]) -> list[Outcome | Exception]:
         """Plan each on what the ones before will have made of the host; do them all; look at them all once more."""
-        results: list[tuple[str, ...] | Exception] = [()] * len(wanted)
+        wanted = [wish.desired for wish in wishes]
+        results: list[Outcome | Exception] = [Outcome()] * len(wanted)
         plans: list[tuple[int, tuple[Step, ...]]] = []
         async with self._lock:
             actual = await self._look(wanted)
@@ -120,9 +148,14 @@ class HostLinks:
             for number, desired in enumerate(wanted):
                 try:
                     steps = plan(desired, ahead)
+                    move = _move(desired, ahead)
                 except ViaductError as exc:
                     results[number] = exc
                     continue
+                if move is not None:
+                    results[number] = Outcome(move=move)
+                    if not wishes[number].may_move:
+                        continue
                 if steps:
                     plans.append((number, steps))
                     for step in steps if len(wanted) > 1 else ():
@@ -132,14 +165,16 @@ class HostLinks:
             outcomes = await execute(self._kernel, [steps for _, steps in plans], actual)
             now = await self._look([wanted[number] for number, _ in plans])
         for (number, steps), refusal in zip(plans, outcomes, strict=True):
-            results[number] = refusal or _verified(wanted[number], now) or _commands(steps)
+            done = results[number]
+            move = replace(done.move, steps=steps) if isinstance(done, Outcome) and done.move is not None else None
+            results[number] = refusal or _verified(wanted[number], now) or Outcome(_commands(steps), move)
         return results
 
     async def _release(self, wanted: Sequence[_Release]) -> list[tuple[str, ...] | Exception]:
         results: list[tuple[str, ...] | Exception] = [()] * len(wanted)
         plans: list[tuple[int, tuple[Step, ...]]] = []
         async with self._lock:
-            actual = await self._observe_for_release()
+            actual = await self._observe_for_release([(release.owner, release.uplink) for release in wanted])
             ahead = actual.copy()
             for number, release in enumerate(wanted):
                 try:
@@ -173,35 +208,63 @@ class HostLinks:
     async def _look(self, wanted: Sequence[Desired]) -> LinkTable:
         names: set[str] = set()
         entries_of: set[str] = set()
+        inet_of: set[str] = set()
         for desired in wanted:
-            names |= desired.device_names
-            names |= self._names_by_owner.get(desired.owner, set())
+            marked = self._names_by_owner.get(desired.owner, set())
+            names |= desired.device_names | marked
+            if desired.uplink is not None and desired.uplink_master is not None:
+                stale = marked - {link.name for link in desired.links}
+                inet_of |= {desired.uplink, desired.uplink_master, *stale}
             entries_of |= {link.name for link in desired.links if link.entries is not None}
             entries_of |= {device for device, _ in desired.members}
         look = Look(
             names=frozenset(names) if len(wanted) <= _FEW_NETWORKS else None,
-            addresses_of=frozenset(one.uplink for one in wanted if one.uplink and one.uplink_master is not None),
+            inet_of=frozenset(inet_of),
             entries_of=frozenset(entries_of),
             carriers_of=frozenset(one.tunnel_ip for one in wanted if one.tunnel_ip is not None),
         )
         links = await self._kernel.observe(look)
         if look.names is None:
             self._remember(links)
+        self._name_keepers(links, inet_of)
         return links
 
-    async def _observe_for_release(self) -> LinkTable:
-        """All links and, if there are bridges that networks share, which VLANs their ports have."""
+    async def _observe_for_release(self, releases: Iterable[tuple[UUID, str | None]]) -> LinkTable:
+        """All links; which VLANs the ports of bridges have that networks share; and what the bridges that would go
+        have of the host's own."""
         links = await self.observe()
         shared = links.owned_by(SHARED)
-        if not shared:
+        carried = frozenset(name for owner, uplink in releases for name in carried_by(owner, links, uplink))
+        if not shared and not carried:
             return links
         ports = [port.name for bridge in shared for port in links.ports_of(bridge.name)]
-        return await self._kernel.observe(Look(entries_of=frozenset([*ports, *(bridge.name for bridge in shared)])))
+        entries_of = frozenset([*ports, *(bridge.name for bridge in shared)])
+        links = await self._kernel.observe(Look(entries_of=entries_of, inet_of=carried))
+        self._name_keepers(links, carried)
+        return links
+
+    def _name_keepers(self, links: LinkTable, names: Iterable[str]) -> None:
+        for name in names:
+            link = links.get(name)
+            keeper = None if link is None or not own(link) else self._keeper(link)
+            if link is not None and link.inet is not None and keeper is not None:
+                obstacles = (*link.inet.obstacles, f"{keeper} manages {name}")
+                links.put(with_values(link, inet=Inet(link.inet.things, obstacles)))
 
     def _remember(self, links: LinkTable) -> None:
         self._names_by_owner = {
             owner: {link.name for link in links.owned_by(owner)} for owner in links.owners() if owner != SHARED
         }
+
+
+def _move(desired: Desired, table: LinkTable) -> Move | None:
+    """The move of the host's own addresses that a plan for `desired` contains."""
+    uplink = None if desired.uplink is None else table.get(desired.uplink)
+    sources = carriers(desired, uplink, table)
+    if uplink is None or desired.uplink_master is None or not sources:
+        return None
+    gateways = frozenset(gateway for link in sources if link.inet for gateway in link.inet.gateways)
+    return Move(uplink.name, desired.uplink_master, gateways)
 
 
 def _verified(desired: Desired, now: LinkTable) -> Exception | None:

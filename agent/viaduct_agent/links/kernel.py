@@ -12,10 +12,12 @@ from viaduct_common.errors import BackendFailed
 @dataclass(frozen=True, slots=True)
 class Look:
     """What to look at: links by name with their masters and parents and the ports of the bridges among them, or, with
-    None, all links; of some the addresses or entries; and the devices that have an address."""
+    None, all links; of some the addresses, all that makes them the host's own way out (`inet`), or entries; and the
+    devices that have an address."""
 
     names: frozenset[str] | None = None
     addresses_of: frozenset[str] = frozenset()
+    inet_of: frozenset[str] = frozenset()
     entries_of: frozenset[str] = frozenset()
     carriers_of: frozenset[str] = frozenset()
 

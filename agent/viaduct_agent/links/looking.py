@@ -4,9 +4,11 @@ import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
-from viaduct_agent.links import parse, requests
+from viaduct_agent.links import parse, parse_entries, requests
+from viaduct_agent.links.addresses import Inet
 from viaduct_agent.links.dialogue import Dialogue
 from viaduct_agent.links.entries import Entry
+from viaduct_agent.links.inetlook import inet_of
 from viaduct_agent.links.kernel import Look
 from viaduct_agent.links.kinds import BRIDGE
 from viaduct_agent.links.model import Link, with_values
@@ -26,11 +28,18 @@ def look_at(dialogue: Dialogue, look: Look) -> LinkTable:
     _add_by_index(dialogue, addresses.keys(), found)
     names = {index: item.link.name for index, item in found.items()}
     links = [_named(item, names, addresses) for item in found.values()]
+    if look.inet_of:
+        own = inet_of(dialogue, [link for link in links if link.name in look.inet_of])
+        links = [_with_inet(link, own[link.index]) if link.index in own else link for link in links]
     entries = _entries(dialogue, [link for link in links if link.name in look.entries_of])
     return LinkTable(
         with_values(link, entries=frozenset(entries[link.index])) if link.name in look.entries_of else link
         for link in links
     )
+
+
+def _with_inet(link: Link, own: Inet) -> Link:
+    return with_values(link, inet=own, addresses=own.texts)
 
 
 def _named(item: parse.RawLink, names: dict[int, str], addresses: dict[int, tuple[str, ...]]) -> Link:
@@ -96,14 +105,14 @@ def _entries(dialogue: Dialogue, links: list[Link]) -> defaultdict[int, set[Entr
     bridges = [link.index for link in links if link.kind == BRIDGE]
     others = [link.index for link in links if link.kind != BRIDGE]
     filtering = any(link.option("vlan_filtering") for link in links if link.kind == BRIDGE)
-    for index, entry in _dumped(dialogue, requests.dump_forwarding, parse.parse_forwarding, others):
+    for index, entry in _dumped(dialogue, requests.dump_forwarding, parse_entries.parse_forwarding, others):
         entries[index].add(entry)
-    for index, entry in _dumped(dialogue, requests.dump_neighbours, parse.parse_neighbour, bridges):
+    for index, entry in _dumped(dialogue, requests.dump_neighbours, parse_entries.parse_neighbour, bridges):
         entries[index].add(entry)
     if filtering:
         wanted = {link.index for link in links}
         for body in dialogue.dump(requests.dump_vlans()):
-            index, vlans = parse.parse_vlans(body)
+            index, vlans = parse_entries.parse_vlans(body)
             if index in wanted:
                 entries[index] |= vlans
     return entries

@@ -1,16 +1,20 @@
 """Applying plans: many steps in one send, each accounted for; blocking, for the worker thread."""
 
 import random
+import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 
-from viaduct_agent.links import requests
+from viaduct_agent.links import parse, requests
+from viaduct_agent.links.addresses import Address, Route
+from viaduct_agent.links.correcting import correct_flags
 from viaduct_agent.links.dialogue import Dialogue
 from viaduct_agent.links.kernel import Applied
-from viaduct_agent.links.model import AddLink, DelLink, Step, with_values
+from viaduct_agent.links.model import AddEntry, AddLink, DelEntry, DelLink, SetLink, Step, with_values
 from viaduct_agent.links.requests import KernelError, as_failure
 
 _MESSAGES_AT_ONCE = 64  # in one send: RTNL is free between sends, so that a VM's tap waits some 20 ms at most
+_RUNNING_ATTEMPTS, _RUNNING_PAUSE_SECONDS = 200, 0.002  # a NIC without a carrier never is
 # Far above what the kernel gives out (it counts from 1), far below the end of its 31 bits.
 _FIRST_INDEX, _LAST_INDEX = 0x4000_0000, 0x7000_0000
 
@@ -31,9 +35,10 @@ def apply_plans(
     applied = [Applied() for _ in plans]
     batch: list[_Job] = []
     for job in _jobs(dialogue, plans, indexes, applied):
-        if isinstance(job.step, DelLink) and batch:
-            # The kernel goes on after a refusal; what replaces a device must be there before it is deleted.
+        if batch and _must_wait(job.step, batch):
+            # The kernel goes on after a refusal; what replaces a device, or an address, must be there before it goes.
             _send(dialogue, batch, indexes, applied)
+            _wait_until_running(dialogue, job.step, batch, indexes)
             batch = []
             if applied[job.plan].refusal is not None:
                 continue
@@ -42,7 +47,33 @@ def apply_plans(
             _send(dialogue, batch, indexes, applied)
             batch = []
     _send(dialogue, batch, indexes, applied)
+    correct_flags(dialogue, (step for result in applied for step in result.done), indexes)
     return applied
+
+
+def _wait_until_running(dialogue: Dialogue, step: Step, batch: list[_Job], indexes: MutableMapping[str, int]) -> None:
+    """A bridge drops what it is to send until the kernel, in a work of its own, has seen that it has a port that can
+    carry it (net/core/link_watch.c): the first ARP request would be lost, and the next one comes a second later."""
+    if not isinstance(step, AddEntry) or not _enslaves(batch, step.device) or step.device not in indexes:
+        return
+    for _ in range(_RUNNING_ATTEMPTS):
+        (bodies,) = dialogue.ask([requests.get(None, indexes[step.device])])
+        if not bodies or parse.is_running(bodies[0]):
+            return
+        time.sleep(_RUNNING_PAUSE_SECONDS)
+
+
+def _enslaves(batch: list[_Job], master: str) -> bool:
+    steps = [job.step for job in batch]
+    return any(isinstance(step, SetLink) and step.after.master == master for step in steps)
+
+
+def _must_wait(step: Step, batch: list[_Job]) -> bool:
+    if isinstance(step, AddEntry) and isinstance(step.entry, Address | Route):
+        return _enslaves(batch, step.device)
+    if isinstance(step, DelEntry) and isinstance(step.entry, Address | Route):
+        return not all(isinstance(job.step, DelEntry) for job in batch)
+    return isinstance(step, DelLink)
 
 
 def _jobs(

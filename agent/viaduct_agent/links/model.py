@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from viaduct_agent.links.entries import Entry, add_words, del_words
+from viaduct_agent.links.addresses import Inet
+from viaduct_agent.links.entries import Entry, Hanging, add_words, del_words
 from viaduct_agent.links.kinds import BRIDGE, PORT, Options, option_words
 from viaduct_agent.links.marks import format_mark
 
@@ -18,8 +19,9 @@ class Link:
 
     `kind` is the kernel's `IFLA_INFO_KIND` (None for a real NIC), `parent` the link below (`IFLA_LINK`), `master` the
     bridge or bond it is a port of. `options` are its kind's (see `kinds`), `port` those it has as a port of a bridge.
-    `addresses` are the host's own of global scope, and `entries` its forwarding entries, neighbours and VLANs: both are
-    read only where they matter, and None where they were not read.
+    `addresses` are the host's own of global scope, `inet` all addresses and routes, and `entries` its forwarding
+    entries, neighbours and VLANs: each is read only where it matters, and None where it was not read. `group` is
+    `IFLA_GROUP`.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Link:
     port: Options = ()
     addresses: tuple[str, ...] | None = None
     entries: frozenset[Entry] | None = None
+    inet: Inet | None = None
+    group: int = 0
 
     @property
     def alias(self) -> str | None:
@@ -95,6 +99,8 @@ class AddLink:
             words.append(f"address {link.mac}")
         if link.master:
             words.append(f"master {link.master}")
+        if link.group:
+            words.append(f"group {link.group}")
         if link.up:
             words.append("up")
         words += [f"type {link.kind}", *option_words(link.kind, link.options)]
@@ -118,7 +124,7 @@ class SetLink:
 
     @property
     def changed(self) -> frozenset[str]:
-        names = ("mtu", "mac", "master", "up", "alias", "options", "port")
+        names = ("mtu", "mac", "master", "up", "alias", "options", "port", "group")
         return frozenset(name for name in names if getattr(self.before, name) != getattr(self.after, name))
 
     @property
@@ -142,6 +148,8 @@ class SetLink:
             words.append(f"address {link.mac}")
         if "master" in changed:
             words.append(f"master {link.master}" if link.master else "nomaster")
+        if "group" in changed:
+            words.append(f"group {link.group}")
         if "up" in changed:
             words.append("up" if link.up else "down")
         if "alias" in changed:
@@ -172,10 +180,10 @@ class DelLink:
 
 @dataclass(frozen=True, slots=True)
 class AddEntry:
-    """Add an entry to a device; one that is there already is no error."""
+    """Add an entry, an address or a route to a device; one that is there already is no error."""
 
     device: str
-    entry: Entry
+    entry: Hanging
     on_bridge: bool = False
 
     @property
@@ -185,10 +193,10 @@ class AddEntry:
 
 @dataclass(frozen=True, slots=True)
 class DelEntry:
-    """Take an entry away; one that is gone already is no error."""
+    """Take an entry, an address or a route away; one that is gone already is no error."""
 
     device: str
-    entry: Entry
+    entry: Hanging
     on_bridge: bool = False
 
     @property

@@ -60,6 +60,14 @@ class Netlink:
         """A socket bound to multicast `groups`, made in this namespace, non-blocking; the caller closes it."""
         return await self.run(open_socket, groups)
 
+    async def stream_socket(self, family: int) -> socket.socket:
+        """A TCP socket made in this namespace, non-blocking; the caller closes it."""
+        return await self.run(_stream_socket, family)
+
+    async def converse(self, work: Callable[[Dialogue, Unpack[Arguments]], T], *arguments: *Arguments) -> T:
+        """Ask the kernel other things than `observe` and `apply` do; raises what `work` does."""
+        return await self.run(work, self._speaking(), *arguments)
+
     async def run(self, work: Callable[[Unpack[Arguments]], T], *arguments: *Arguments) -> T:
         """Do some blocking work in the worker thread, in this namespace."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
@@ -75,3 +83,9 @@ class Netlink:
             # setns() needs a thread of its own file-system and network view; this thread serves this namespace alone.
             pyroute2_netns.setns(self._netns)
         self._dialogue = Dialogue(open_socket(0), _ANSWER_SECONDS)
+
+
+def _stream_socket(family: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.setblocking(False)
+    return sock

@@ -14,7 +14,6 @@ from typing import TypeAlias
 from uuid import UUID
 
 from viaduct_agent.links import kinds
-from viaduct_agent.links.entries import Entry, Forwarding, Member, Neighbour
 from viaduct_agent.links.marks import parse_mark
 from viaduct_agent.links.model import Link, with_values
 
@@ -24,20 +23,14 @@ NLM_F_MULTI, NLM_F_DUMP_INTR, NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x2, 0x10, 0x100, 0
 _HEADER = struct.Struct("=IHHII")
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBi")
-_NDMSG = struct.Struct("=BxHiHBB")
-_BRVLAN = struct.Struct("=BBHI")
 _ATTRIBUTE = struct.Struct("=HH")
 _TYPE_MASK = 0x3FFF  # the two upper bits are NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_LINK_NETNSID = 18, 20, 37
+_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_LINK_NETNSID = 18, 20, 27, 37
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
-_NDA_DST, _NDA_LLADDR = 1, 2
-_NTF_SELF, _NTF_MASTER = 0x02, 0x04
-_NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
-_BRIDGE_VLANDB_ENTRY, _ENTRY_INFO, _ENTRY_RANGE = 1, 1, 2
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _EXT_ACK_TEXT = 1
-_IFF_UP = 1
+_IFF_UP, _IFF_RUNNING = 0x01, 0x40
 _SCOPE_UNIVERSE = 0
 
 
@@ -100,7 +93,7 @@ def error_of(message: Message) -> tuple[int, str]:
         return -code, ""
     (length,) = struct.unpack_from("=I", message.body, 4)
     start = 4 + (_HEADER.size if message.flags & NLM_F_CAPPED else length)
-    for kind, payload in _attributes(message.body, (start + 3) & ~3, len(message.body)):
+    for kind, payload in attributes(message.body, (start + 3) & ~3, len(message.body)):
         if kind == _EXT_ACK_TEXT:
             return -code, payload.rstrip(b"\0").decode(errors="replace")
     return -code, ""
@@ -123,6 +116,12 @@ def parse_link(body: bytes) -> RawLink:
     return raw.informed(_info(body[at + _ATTRIBUTE.size : end]))
 
 
+def is_running(body: bytes) -> bool:
+    """Of an RTM_NEWLINK: whether the device can send (IFF_RUNNING)."""
+    flags: int = _IFINFO.unpack_from(body)[3]
+    return bool(flags & _IFF_RUNNING)
+
+
 @lru_cache(maxsize=8192)
 def _parse_once(body: bytes) -> RawLink:
     return _parse(body)
@@ -140,58 +139,24 @@ def _parse(body: bytes) -> RawLink:
         mark[0] if mark else None,
         mark[1] if mark else None,
         index,
-        _number(found.get(_IFLA_MTU)),
+        number(found.get(_IFLA_MTU)),
         mac.hex(":") if mac else None,
         None,
         None,
         bool(flags & _IFF_UP),
         options,
         port,
+        group=number(found.get(_IFLA_GROUP)),
     )
     # A parent in another namespace has an index of that namespace, which would name a stranger here.
-    parent = 0 if _IFLA_LINK_NETNSID in found else _number(found.get(_IFLA_LINK))
-    return RawLink(link, _number(found.get(_IFLA_MASTER)), 0 if parent == index else parent)
-
-
-def parse_forwarding(body: bytes) -> tuple[int, Entry] | None:
-    """Interface index and entry of an RTM_NEWNEIGH of family AF_BRIDGE; None for what was learned, or is the port's
-    own address."""
-    _, _, index, state, ntf, _ = _NDMSG.unpack_from(body)
-    found = dict(_attributes(body, _NDMSG.size, len(body)))
-    if not state & (_NUD_PERMANENT | _NUD_NOARP) or _NDA_LLADDR not in found:
-        return None
-    mac = found[_NDA_LLADDR].hex(":")
-    if _NDA_DST in found:
-        return index, Forwarding(mac, str(ipaddress.ip_address(found[_NDA_DST])))
-    return None if state & _NUD_PERMANENT or ntf & _NTF_SELF else (index, Forwarding(mac))
-
-
-def parse_neighbour(body: bytes) -> tuple[int, Entry] | None:
-    """Interface index and entry of an RTM_NEWNEIGH; None for what was learned."""
-    _, _, index, state, _, _ = _NDMSG.unpack_from(body)
-    found = dict(_attributes(body, _NDMSG.size, len(body)))
-    if not state & _NUD_PERMANENT or not found.get(_NDA_LLADDR) or _NDA_DST not in found:
-        return None
-    return index, Neighbour(str(ipaddress.ip_address(found[_NDA_DST])), found[_NDA_LLADDR].hex(":"))
-
-
-def parse_vlans(body: bytes) -> tuple[int, frozenset[Entry]]:
-    """Interface index and VLANs of an RTM_NEWVLAN."""
-    _, _, _, index = _BRVLAN.unpack_from(body)
-    found: set[Entry] = set()
-    for kind, raw in _attributes(body, _BRVLAN.size, len(body)):
-        if kind == _BRIDGE_VLANDB_ENTRY:
-            entry = dict(_attributes(raw, 0, len(raw)))
-            first = struct.unpack_from("=HH", entry[_ENTRY_INFO])[1]
-            last = _number(entry.get(_ENTRY_RANGE)) or first
-            found |= {Member(vlan) for vlan in range(first, last + 1)}
-    return index, frozenset(found)
+    parent = 0 if _IFLA_LINK_NETNSID in found else number(found.get(_IFLA_LINK))
+    return RawLink(link, number(found.get(_IFLA_MASTER)), 0 if parent == index else parent)
 
 
 def parse_address(body: bytes) -> tuple[int, str] | None:
     """Interface index and `address/prefix` of an RTM_NEWADDR of global scope; None for another scope."""
     _, prefix, _, scope, index = _IFADDR.unpack_from(body)
-    found = dict(_attributes(body, _IFADDR.size, len(body)))
+    found = dict(attributes(body, _IFADDR.size, len(body)))
     raw = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS)  # on a point-to-point link IFA_ADDRESS is the other end
     if scope != _SCOPE_UNIVERSE or raw is None:
         return None
@@ -199,7 +164,7 @@ def parse_address(body: bytes) -> tuple[int, str] | None:
 
 
 def _wanted(body: bytes) -> dict[int, bytes]:
-    """The attributes of a link that are of use here, of the forty that it has. `_attributes` once more, without what
+    """The attributes of a link that are of use here, of the forty that it has. `attributes` once more, without what
     that costs: this loop is half of the price of a look at a host."""
     found: dict[int, bytes] = {}
     start, end = _IFINFO.size, len(body) - 3
@@ -224,7 +189,7 @@ def _info(raw: bytes | None) -> Information:
     """Kind, options of the kind, options as a port of a bridge."""
     if raw is None:
         return None, (), ()
-    info = dict(_attributes(raw, 0, len(raw)))
+    info = dict(attributes(raw, 0, len(raw)))
     kind = _text(info.get(_INFO_KIND))
     port = _options(kinds.PORT, info.get(_INFO_SLAVE_DATA)) if info.get(_INFO_SLAVE_KIND) == _BRIDGE_PORT else ()
     return kind, _options(kinds.find(kind), info.get(_INFO_DATA)), port
@@ -263,7 +228,7 @@ def _places(kind: kinds.LinkKind, raw: bytes) -> list[tuple[int, int, bytes, kin
     return sorted(places, key=lambda place: place[3].name)
 
 
-def _attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
     while start + _ATTRIBUTE.size <= end:
         length, kind = _ATTRIBUTE.unpack_from(data, start)
         if length < _ATTRIBUTE.size:
@@ -276,7 +241,7 @@ def _text(raw: bytes | None) -> str | None:
     return None if raw is None else raw.rstrip(b"\0").decode(errors="replace")
 
 
-def _number(raw: bytes | None) -> int:
+def number(raw: bytes | None) -> int:
     """An unsigned number of whatever width; netlink is in the host's byte order."""
     return 0 if raw is None else int.from_bytes(raw, sys.byteorder)
 
@@ -285,6 +250,6 @@ _BRIDGE_PORT = b"bridge\0"
 _BRIDGE_INFO = _ATTRIBUTE.pack(4 + len(_BRIDGE_PORT), _INFO_KIND) + _BRIDGE_PORT
 _PLACES: dict[tuple[str, int], list[tuple[int, int, bytes, kinds.Option]]] = {}
 _WANTED = frozenset({
-    _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS,
+    _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP,
     _IFLA_LINK_NETNSID,
 })  # fmt: skip

@@ -6,7 +6,7 @@ Realize, check, dry-run and drift repair are this one planner: "ok" is an empty 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from viaduct_agent.links import kinds, preconditions
+from viaduct_agent.links import carrying, kinds, preconditions
 from viaduct_agent.links.entries import Entry, Member
 from viaduct_agent.links.marks import SHARED
 from viaduct_agent.links.model import (
@@ -32,7 +32,8 @@ SETTABLE = ("mtu", "mac", "master", "up", "generation")
 
 def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
     """Return the steps that turn `actual` into `desired`; a link without our mark is never among them, but for the
-    uplink, which is set up and becomes a port where the network's kind needs it.
+    uplink, which is set up and becomes a port where the network's kind needs it. What the host has of its own there,
+    addresses and routes, goes to the bridge, which is marked until the move is confirmed.
 
     Args:
         desired: the network; its devices in the order of creation.
@@ -41,8 +42,9 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
 
     Raises:
         Conflict: a wanted name is taken by a link of another owner, or of none; `details.device` names it.
-        PreconditionFailed: the uplink is missing, a bridge, a port of another bridge, carries the host's own
-            addresses, or its MTU is too small; no device has the tunnel's address; `details.device` names it.
+        PreconditionFailed: the uplink is missing, a bridge, a port of another bridge, carries addresses or routes of
+            the host that cannot be moved, or its MTU is too small; no device has the tunnel's address;
+            `details.device` names it.
         InUse: a device to be replaced carries links that are not ours; `details.ports` names them.
     """
     table = LinkTable.of(actual)
@@ -60,11 +62,19 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
     # First: a bridge with the device of the former VLAN and that of the new one would join the two.
     steps += [SetLink(link, unplugged(with_values(link, port=()), None)) for link in stale if link.master is not None]
     replaced: set[str] = set()
+    carriers = carrying.carriers(desired, uplink, table)
     for want in desired.links:
-        if replaced or not _as_wanted(table.get(want.name), want, uplink):
+        if carriers and want.name == desired.uplink_master:
+            marked = with_values(want, group=carrying.UNCONFIRMED)
+            steps += _one_link(desired, resolved(marked, uplink), table, replaced)
+        elif replaced or not _as_wanted(table.get(want.name), want, uplink):
             steps += _one_link(desired, resolved(want, uplink), table, replaced)
     if uplink is not None and desired.uplink_master is not None:
-        steps += _plug_in(desired.uplink_master, uplink, replaced)
+        adding, taking = carrying.moves(carriers, _bridge_now(desired.uplink_master, table, replaced))
+        # Before the bridge has a port: as soon as it has one it makes that address by itself, and is silent at first.
+        early = [step for step in adding if carrying.is_link_local(step)]
+        steps += [*early, *_plug_in(desired.uplink_master, uplink, replaced)]
+        steps += [*(step for step in adding if step not in early), *taking]
     steps += _join(desired, table, replaced)
     steps += leave_vlans(stale, table, keep=desired.members)  # last: what replaces them is in place
     steps += [DelLink(link) for link in stale]
@@ -164,6 +174,8 @@ def _changed(have: Link, want: Link) -> Link:
     values = {name: getattr(want, name) for name in SETTABLE}
     if want.mac is None:
         values["mac"] = have.mac
+    if want.group:
+        values["group"] = want.group
     port = have.port if want.master == have.master else ()
     return with_values(
         have,
@@ -184,6 +196,11 @@ def _must_be_new(have: Link, want: Link, replaced: set[str]) -> bool:
         return False
     values = dict(have.options)
     return any(values.get(name) != value and not kinds.settable(want.kind, name) for name, value in want.options)
+
+
+def _bridge_now(name: str, table: LinkTable, replaced: set[str]) -> Link:
+    have = None if name in replaced else table.get(name)
+    return Link(name, kinds.BRIDGE) if have is None else have
 
 
 def _plug_in(bridge: str, uplink: Link, replaced: set[str]) -> Iterator[Step]:

@@ -1,6 +1,7 @@
 """Why a network cannot be built here, or not safely: asked before anything is changed."""
 
 from viaduct_agent.links import kinds
+from viaduct_agent.links.carrying import carriers, reasons, refuse
 from viaduct_agent.links.kinds import BRIDGE
 from viaduct_agent.links.model import Desired, Link
 from viaduct_agent.links.table import LinkTable
@@ -61,9 +62,11 @@ def _checked_uplink(desired: Desired, name: str, table: LinkTable) -> Link:
         text = f"{uplink.name} is no Ethernet device"
         raise PreconditionFailed(text, device=uplink.name, field="physicalInterface")
     _refuse_wrong_master(desired, uplink, table)
-    if desired.uplink_master is not None and uplink.addresses and uplink.master != desired.uplink_master:
-        text = f"{uplink.name} carries the host's own addresses {', '.join(uplink.addresses)}, which a port cannot use"
-        raise PreconditionFailed(text, device=uplink.name, addresses=list(uplink.addresses))
+    if uplink.master != desired.uplink_master:
+        for carrier in carriers(desired, uplink, table):
+            why = reasons(desired, carrier)
+            if why:
+                raise refuse(carrier, why)
     largest = max(link.mtu for link in desired.links)
     if largest > uplink.mtu:  # the NIC's MTU is the host owner's: never ours to change
         text = f"MTU {largest} does not fit {uplink.name}, whose MTU is {uplink.mtu}"

@@ -10,7 +10,8 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 
-from viaduct_agent.links import encode, kinds
+from viaduct_agent.links import encode, inet, kinds
+from viaduct_agent.links.addresses import Address, Route
 from viaduct_agent.links.entries import EVERYBODY, Entry, Forwarding, Member, Neighbour
 from viaduct_agent.links.model import AddEntry, AddLink, DelEntry, DelLink, Link, SetLink, Step, is_bridge
 from viaduct_common.errors import BackendFailed
@@ -21,11 +22,12 @@ _RTM_NEWVLAN, _RTM_DELVLAN, _RTM_GETVLAN = 112, 113, 114
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _REPLACE, _EXCL, _CREATE, _APPEND = 0x100, 0x200, 0x400, 0x800
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_EXT_MASK = 18, 20, 29
+_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_EXT_MASK = 18, 20, 27, 29
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _NDA_DST, _NDA_LLADDR, _NDA_IFINDEX = 1, 2, 8
-_NTF_SELF, _NTF_MASTER = 0x02, 0x04
-_NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
+_NTF_USE, _NTF_SELF, _NTF_MASTER = 0x01, 0x02, 0x04
+_NUD_PROBE, _NUD_NOARP, _NUD_PERMANENT = 0x10, 0x40, 0x80
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _BRIDGE_VLANDB_ENTRY, _BRIDGE_VLANDB_ENTRY_INFO = 1, 1
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS: half of each answer otherwise
 _EXT_MASK = encode.number(_IFLA_EXT_MASK, _SKIP_STATS)
@@ -76,6 +78,13 @@ def dump_neighbours(index: int = 0) -> bytearray:
     return encode.neighbour_message(_RTM_GETNEIGH, _REQUEST | _DUMP, 0, *parts, family=socket.AF_UNSPEC)
 
 
+def get_neighbour(index: int, address: str) -> bytearray:
+    """`ip neighbour get ADDRESS dev ...`"""
+    ip = ipaddress.ip_address(address)
+    part = encode.attribute(_NDA_DST, ip.packed)
+    return encode.neighbour_message(_RTM_GETNEIGH, _REQUEST, index, part, family=_FAMILIES[ip.version])
+
+
 def dump_vlans(index: int = 0) -> bytearray:
     """`bridge vlan show dev ...`, or all of them."""
     return encode.vlan_message(_RTM_GETVLAN, _REQUEST | _DUMP, index, family=socket.AF_BRIDGE)
@@ -97,9 +106,13 @@ def of_step(step: Step, indexes: Mapping[str, int]) -> Iterator[bytearray]:
             yield from _change(step, indexes)
         case DelLink(link):
             yield deletion(link.index)
-        case AddEntry(device, entry):
+        case AddEntry(device, Address() | Route() as thing):
+            yield inet.addition(_index(device, indexes), thing)
+        case DelEntry(device, Address() | Route() as thing):
+            yield inet.removal(_index(device, indexes), thing)
+        case AddEntry(device, Forwarding() | Neighbour() | Member() as entry):
             yield _entry(_index(device, indexes), entry, add=True)
-        case DelEntry(device, entry):
+        case DelEntry(device, Forwarding() | Neighbour() | Member() as entry):
             yield _entry(_index(device, indexes), entry, add=False)
 
 
@@ -109,9 +122,24 @@ def tolerated(step: Step, code: int) -> bool:
         case AddEntry():
             return code == errno.EEXIST
         case DelEntry():
-            return code in {errno.ENOENT, errno.ESRCH}
+            return code in {errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL}
         case _:
             return False
+
+
+def ask_neighbour(index: int, address: str, *, known: bool) -> bytearray:
+    """Make the kernel ask who has the address, now: `ip neighbour replace ADDRESS dev ... use`; of one that it knows,
+    whether it is still there: `... nud probe`."""
+    ip = ipaddress.ip_address(address)
+    return encode.neighbour_message(
+        _RTM_NEWNEIGH,
+        _REQUEST | _ACK | _CREATE | (_REPLACE if known else 0),
+        index,
+        encode.attribute(_NDA_DST, ip.packed),
+        family=_FAMILIES[ip.version],
+        state=_NUD_PROBE if known else 0,
+        ntf=0 if known else _NTF_USE,
+    )
 
 
 def deletion(index: int) -> bytearray:
@@ -136,6 +164,8 @@ def _creation(link: Link, indexes: Mapping[str, int]) -> Iterator[bytearray]:
         parts.append(encode.number(_IFLA_LINK, _index(link.parent, indexes)))
     if link.master:
         parts.append(encode.number(_IFLA_MASTER, _index(link.master, indexes)))
+    if link.group:
+        parts.append(encode.number(_IFLA_GROUP, link.group))
     parts.append(_info(link.kind, link.options))
     flags = _REQUEST | _ACK | _CREATE | _EXCL
     yield encode.link_message(_RTM_NEWLINK, flags, link.index, *parts, up=link.up or None)
@@ -160,6 +190,8 @@ def _change(step: SetLink, indexes: Mapping[str, int]) -> Iterator[bytearray]:
         parts.append(encode.number(_IFLA_MTU, link.mtu))
     if "alias" in changed:
         parts.append(encode.text(_IFLA_IFALIAS, link.alias or ""))
+    if "group" in changed:
+        parts.append(encode.number(_IFLA_GROUP, link.group))
     if "master" in changed:
         parts.append(encode.number(_IFLA_MASTER, _index(link.master, indexes) if link.master else 0))
     up = link.up if "up" in changed else None
@@ -196,7 +228,7 @@ def _entry(index: int, entry: Entry, *, add: bool) -> bytearray:
                 _REQUEST | _ACK | (_CREATE | _REPLACE if add else 0),
                 index,
                 *parts,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
+                family=_FAMILIES[address.version],
                 state=_NUD_PERMANENT if add else 0,
             )
         case Member(vlan):

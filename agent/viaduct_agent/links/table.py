@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from uuid import UUID
 
-from viaduct_agent.links.entries import Forwarding, Member
+from viaduct_agent.links.addresses import NOTHING, Address, Inet, Route
+from viaduct_agent.links.entries import Forwarding, Member, Neighbour
 from viaduct_agent.links.model import AddEntry, AddLink, DelEntry, DelLink, Link, SetLink, Step, with_values
 
 
@@ -42,6 +43,9 @@ class LinkTable(Mapping[str, Link]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._links
+
+    def indexes(self) -> dict[str, int]:
+        return {name: link.index for name, link in self._links.items()}
 
     def owned_by(self, owner: UUID) -> list[Link]:
         return [self._links[name] for name in sorted(self._owned.get(owner, ()))]
@@ -88,10 +92,14 @@ class LinkTable(Mapping[str, Link]):
                 self.put(link if before.master == link.master else unplugged(link, link.master))
             case DelLink(link):
                 self._delete(link.name)
-            case AddEntry(device, entry):
+            case AddEntry(device, Address() | Route() as thing):
+                self.put(_with_inet(self._links[device], (self._links[device].inet or NOTHING).plus(thing)))
+            case DelEntry(device, Address() | Route() as thing):
+                self.put(_with_inet(self._links[device], (self._links[device].inet or NOTHING).minus(thing)))
+            case AddEntry(device, Forwarding() | Neighbour() | Member() as entry):
                 link = self._links[device]
                 self.put(with_values(link, entries=(link.entries or frozenset()) | {entry}))
-            case DelEntry(device, entry):
+            case DelEntry(device, Forwarding() | Neighbour() | Member() as entry):
                 link = self._links[device]
                 self.put(with_values(link, entries=(link.entries or frozenset()) - {entry}))
 
@@ -121,6 +129,10 @@ class LinkTable(Mapping[str, Link]):
         for address in link.addresses or ():
             if self._carriers.get(address.partition("/")[0]) == name:
                 del self._carriers[address.partition("/")[0]]
+
+
+def _with_inet(link: Link, inet: Inet) -> Link:
+    return with_values(link, inet=inet, addresses=inet.texts)
 
 
 def unplugged(link: Link, master: str | None) -> Link:

@@ -19,6 +19,8 @@ from viaduct_common.errors import ViaductError
 log = structlog.get_logger()
 # RTMGRP_LINK, _NEIGH (forwarding entries too), _IPV4_IFADDR, _IPV6_IFADDR of linux/rtnetlink.h.
 _GROUPS = 0x1 | 0x4 | 0x10 | 0x100
+_ADDRESS_GROUPS = 0x10 | 0x100
+_ADDRESSES_COALESCE_SECONDS = 1.0
 _RTNLGRP_BRVLAN = 33  # beyond the 32 that a mask has room for
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _COALESCE_SECONDS = 0.08  # one `ip` command makes several events, a booting VM dozens
@@ -58,6 +60,38 @@ async def link_changes(netlink: Netlink) -> AsyncIterator[Changed]:
             await asyncio.sleep(0)
     finally:
         sock.close()
+
+
+async def address_changes(netlink: Netlink) -> AsyncIterator[None]:
+    """Yield when the host's own addresses of global scope have changed, a second's changes together; for ever.
+
+    A tunnel may end at one of them, so whoever decides that wants to hear of it.
+    """
+    sock = await netlink.event_socket(_ADDRESS_GROUPS)
+    try:
+        while True:
+            await _readable(sock)
+            await asyncio.sleep(_ADDRESSES_COALESCE_SECONDS)
+            if _has_global_addresses(sock):
+                yield
+    finally:
+        sock.close()
+
+
+def _has_global_addresses(sock: socket.socket) -> bool:
+    """Read all that is there; events that were lost count as changes."""
+    found = False
+    while True:
+        try:
+            data = sock.recv(_DATAGRAM_BYTES)
+        except BlockingIOError:
+            return found
+        except OSError as exc:
+            if exc.errno != errno.ENOBUFS:
+                raise
+            found = True
+            continue
+        found = found or any(parse.parse_address(message.body) is not None for message in parse.messages(data))
 
 
 def _prepare(sock: socket.socket) -> None:

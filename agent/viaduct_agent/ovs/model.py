@@ -36,6 +36,11 @@ class Port:
     row: str = field(default="", compare=False)
     interface_row: str = field(default="", compare=False)
 
+    @property
+    def is_forsaken(self) -> bool:
+        """A port of a device that is not there: what a VM that was killed leaves in the database."""
+        return self.owner is None and self.kind == "" and self.error is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Bridge:

@@ -81,7 +81,7 @@ def _compared(want: Bridge | Port, have: Bridge | Port | None, kind: str, names:
 def _without(owner: UUID, bridges: Bridges, *, force: bool = False) -> dict[str, Bridge]:
     """What is left when all that `owner` has is gone."""
     going = [bridge for bridge in bridges.values() if bridge.owner == owner]
-    users = sorted(port.name for bridge in going for port in _foreign_ports(owner, bridge))
+    users = sorted(port.name for bridge in going for port in _foreign_ports(owner, bridge) if not port.is_forsaken)
     if users and not force:
         names = sorted(bridge.name for bridge in going)
         raise InUse(f"in use by {', '.join(users)}: {', '.join(names)}", ports=users, devices=names)

@@ -20,7 +20,7 @@ from viaduct_agent.links.host import HostLinks
 from viaduct_agent.links.kinds import VXLAN, options
 from viaduct_agent.links.model import Desired, Link, with_values
 from viaduct_agent.links.netlink import Netlink
-from viaduct_agent.links.watch import Changed, link_changes
+from viaduct_agent.links.watch import Changed, address_changes, link_changes
 from viaduct_common.messages.l2 import L2NetworkInventory
 
 from .conftest import Namespace
@@ -278,3 +278,19 @@ async def test_lost_events_are_noticed(namespace: Namespace) -> None:
             while "t1" not in seen[-1].names:
                 seen.append(await anext(changes))
         await changes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_the_hosts_own_addresses_are_told_and_those_of_one_link_are_not(
+    netlink: Netlink, namespace: Namespace
+) -> None:
+    """Every bridge and tap that is set up gets one of the latter; tunnels end at the former."""
+    news = address_changes(netlink)
+    waiting = asyncio.ensure_future(anext(news))
+    await asyncio.sleep(0.05)  # the socket is bound in the worker thread
+    namespace.ip("link add br0 up type bridge")
+    namespace.ip("addr add fe80::77/64 dev br0")
+    await asyncio.wait({waiting}, timeout=1.5)
+    assert not waiting.done()
+    namespace.ip("addr add 192.0.2.9/24 dev br0")
+    await asyncio.wait_for(waiting, MOST_SECONDS)
+    await news.aclose()  # type: ignore[attr-defined]

@@ -190,3 +190,12 @@ def test_a_mark_is_read_as_it_was_written(owner: UUID | None, generation: int | 
 def test_what_only_looks_like_a_mark_is_none(text: str) -> None:
     """Hands off what we did not write."""
     assert parse_mark({"viaduct-owner": text}) == (None, None)
+
+
+def test_a_port_that_a_killed_vm_left_behind_holds_nobody_up() -> None:
+    """Its row stays in the database, its device is gone; one whose device is there is in use."""
+    dead = Port("vnic1", error="could not open network device vnic1 (No such device)")
+    assert plan_release(OURS, {"br_gr_7": bridge("br_gr_7").with_ports([dead])})
+    with pytest.raises(InUse) as caught:
+        plan_release(OURS, {"br_gr_7": bridge("br_gr_7").with_ports([dead, Port("vnic2")])})
+    assert caught.value.details["ports"] == ["vnic2"]

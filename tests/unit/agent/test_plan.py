@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from viaduct_agent.links.addresses import Address, Inet
 from viaduct_agent.links.differences import differences
 from viaduct_agent.links.kinds import Options, options
 from viaduct_agent.links.model import AddLink, DelLink, Desired, Link, SetLink, inverse
@@ -213,7 +214,18 @@ def test_another_vlan_never_meets_the_former_one_in_the_bridge() -> None:
         (vlan_network(), by_name(replace(NIC, owner=OTHER, generation=1)), PreconditionFailed, "eth1"),
         (vlan_network(), by_name(replace(NIC, master="bond0"), Link("bond0", "bond")), PreconditionFailed, "eth1"),
         (novlan_network(), by_name(replace(NIC, master="br9"), Link("br9", "bridge")), PreconditionFailed, "eth1"),
-        (novlan_network(), by_name(replace(NIC, addresses=("192.0.2.1/24",))), PreconditionFailed, "eth1"),
+        (
+            novlan_network(),
+            by_name(replace(NIC, inet=Inet((Address("192.0.2.1", 24),), ("x manages eth1",)))),
+            PreconditionFailed,
+            "eth1",
+        ),
+        (
+            novlan_network(),
+            by_name(replace(NIC, inet=Inet((Address("192.0.2.1", 24, valid_seconds=3600),)))),
+            PreconditionFailed,
+            "eth1",
+        ),
         (vlan_network(), by_name(NIC, Link("br_eth1_10", "bridge")), Conflict, "br_eth1_10"),
         (vlan_network(), by_name(NIC, Link("eth1.10", "vlan", OTHER, 1)), Conflict, "eth1.10"),
     ],

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -19,7 +19,7 @@ from viaduct_agent.testing import FakeKernel
 from viaduct_common.errors import UnsupportedType
 from viaduct_common.plugins import PluginError, load_plugins
 
-GOOD = f'host_uuid = "{uuid4()}"\namqp_url = "amqp://broker:5672/viaduct"\n'
+GOOD = f'host_uuid = "{UUID(int=7)}"\namqp_url = "amqp://broker:5672/viaduct"\n'
 
 
 def test_settings_have_defaults_and_the_user_is_the_host(tmp_path: Path) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from viaduct_agent.backends.ovsgre import OvsGreBackend
-from viaduct_agent.links.host import HostLinks
 from viaduct_agent.ovs.ovsdb import Ovsdb
-from viaduct_agent.testing import FakeKernel
 
-from .open_vswitch import OpenVSwitch
+from .open_vswitch import OpenVSwitch, host_links
 
 
 @pytest.fixture(scope="session")
@@ -37,4 +35,4 @@ async def database(running: OpenVSwitch) -> AsyncIterator[Ovsdb]:
 
 @pytest.fixture
 def backend(database: Ovsdb) -> OvsGreBackend:
-    return OvsGreBackend(HostLinks(FakeKernel()), database)
+    return OvsGreBackend(host_links(), database)

@@ -13,6 +13,9 @@ from typing import Self
 from uuid import UUID, uuid4
 
 from viaduct_agent.backends.api import L2OnHost
+from viaduct_agent.links.host import HostLinks
+from viaduct_agent.links.model import Link
+from viaduct_agent.testing import FakeKernel
 from viaduct_common.messages.agent import Peer
 from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.naming import gre_bridge_name
@@ -129,3 +132,9 @@ def wanted(*peers: str, key: int = KEY, mtu: int = 1458, generation: int = 1, uu
     network = L2NetworkInventory.model_validate(body)
     others = tuple(Peer(host_uuid=uuid4(), tunnel_ip=ip_address(peer)) for peer in peers)
     return L2OnHost(generation, network, "eth1", tunnel_ip=ip_address(ONE), peers=others)
+
+
+def host_links(*links: Link, mtu: int = 1600) -> HostLinks:
+    """A host in memory whose underlay carries every tunnel end of these tests."""
+    ends = (f"{ONE}/24", "10.9.0.1/24", "2001:db8::1/64")
+    return HostLinks(FakeKernel([Link("eth9", mtu=mtu, addresses=ends), *links]))

@@ -5,7 +5,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -13,18 +13,17 @@ from viaduct_agent.backends.abilities import Closing, Configured, Leftovers, Wat
 from viaduct_agent.backends.api import Registry
 from viaduct_agent.backends.ovsgre import OvsGreBackend
 from viaduct_agent.drift import DriftGuard
+from viaduct_agent.driftreports import Drift
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
 from viaduct_agent.links.host import HostLinks
+from viaduct_agent.orphans import Orphanage
 from viaduct_agent.ovs.ovsdb import Ovsdb, default_socket
 from viaduct_agent.settings import AgentSettings
-from viaduct_agent.testing import FakeKernel
 from viaduct_common.errors import PreconditionFailed
-from viaduct_common.messages.base import ErrorBody
-from viaduct_common.messages.l2 import Difference
 from viaduct_common.naming import gre_device_name
 
-from .open_vswitch import BRIDGE, KEY, TWO, OpenVSwitch, wanted
+from .open_vswitch import BRIDGE, KEY, TWO, OpenVSwitch, host_links, wanted
 
 
 async def test_leftovers_are_found_by_their_mark_and_released(switch: OpenVSwitch, backend: OvsGreBackend) -> None:
@@ -68,26 +67,47 @@ async def test_drift_in_open_vswitch_is_repaired_and_reported(switch: OpenVSwitc
         def __init__(self, links: HostLinks) -> None:
             super().__init__(links, database)
 
-    links, holdings = HostLinks(FakeKernel()), Holdings()
+    links, holdings = host_links(), Holdings()
     backends = Registry([Here], links)
-    reports: asyncio.Queue[list[Difference]] = asyncio.Queue()
-
-    async def report(_: UUID, __: int, found: list[Difference], error: ErrorBody | None) -> None:
-        assert error is None
-        reports.put_nowait(found)
-
+    reports: asyncio.Queue[Drift] = asyncio.Queue()
     want = wanted(TWO)
     backend = backends.get("OvsGreL2Network")
     assert isinstance(backend, Watching)
-    guard = asyncio.create_task(DriftGuard(backends, holdings, Lanes(), report, links=links).run(backend.changes()))
+    guard = asyncio.create_task(
+        DriftGuard(backends, holdings, Lanes(), reports.put_nowait, links=links).run(backend.changes())
+    )
     await backend.realize(want)
     holdings.realized(want)
     await asyncio.to_thread(switch.vsctl, "del-port", BRIDGE, gre_device_name(KEY, TWO))
-    found = await asyncio.wait_for(reports.get(), 10)
-    assert [(one.device, one.attribute) for one in found] == [(gre_device_name(KEY, TWO), "device")]
+    drift = await asyncio.wait_for(reports.get(), 10)
+    assert drift.repaired
+    assert [(one.device, one.attribute) for one in drift.differences] == [(gre_device_name(KEY, TWO), "device")]
     assert switch.ports(BRIDGE) == {gre_device_name(KEY, TWO)}
     guard.cancel()
     await asyncio.gather(guard, return_exceptions=True)
+
+
+async def test_what_is_marked_in_open_vswitch_alone_is_an_orphan_and_swept(
+    switch: OpenVSwitch, database: Ovsdb
+) -> None:
+    """No link carries the mark: the backend is asked."""
+
+    class Here(OvsGreBackend):
+        def __init__(self, links: HostLinks) -> None:
+            super().__init__(links, database)
+
+    links, want = host_links(), wanted(TWO)
+    backends, holdings = Registry([Here], links), Holdings()
+    await backends.of(want).realize(want)
+    orphanage = Orphanage(backends, links, holdings, Lanes())
+    assert await orphanage.find([want.network.uuid]) == []
+    (found,) = await orphanage.find([])
+    assert (found.l2_network_uuid, found.reason, found.swept) == (want.network.uuid, "unlisted", False)
+    assert BRIDGE in found.devices
+    (swept,) = await orphanage.sweep([])
+    assert swept.swept
+    assert switch.bridges() == set()
+    assert await orphanage.find([]) == []
 
 
 async def test_a_restarted_server_is_found_again_and_told_as_an_overflow(
@@ -127,7 +147,7 @@ async def test_a_host_without_open_vswitch_says_so(tmp_path: Path, what: str) ->
     elif what == "abandoned":  # as a killed ovsdb-server leaves it
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(path))
-    backend = OvsGreBackend(HostLinks(FakeKernel()), Ovsdb(path))
+    backend = OvsGreBackend(host_links(), Ovsdb(path))
     changes = asyncio.ensure_future(anext(backend.changes()))
     error = await backend.unavailable()
     assert error is not None
@@ -150,7 +170,7 @@ async def test_a_host_without_the_library_says_so(switch: OpenVSwitch, monkeypat
     """It is an extra: the agent runs without it, whatever else the host has."""
     monkeypatch.setitem(sys.modules, "ovs.db.idl", None)
     monkeypatch.delitem(sys.modules, "viaduct_agent.ovs.replica", raising=False)
-    backend = OvsGreBackend(HostLinks(FakeKernel()), Ovsdb(switch.socket))
+    backend = OvsGreBackend(host_links(), Ovsdb(switch.socket))
     error = await backend.unavailable()
     assert error is not None
     assert "no library" in error.message
@@ -186,7 +206,7 @@ async def test_the_setting_tells_where_the_server_is(switch: OpenVSwitch, tmp_pa
     """Else where Open vSwitch's own tools look."""
     assert default_socket({}) == Path("/run/openvswitch/db.sock")
     assert default_socket({"OVS_RUNDIR": "/x"}) == Path("/x/db.sock")
-    backend = OvsGreBackend(HostLinks(FakeKernel()), Ovsdb(tmp_path / "none"))
+    backend = OvsGreBackend(host_links(), Ovsdb(tmp_path / "none"))
     assert await backend.unavailable() is not None
     settings = AgentSettings(host_uuid=uuid4(), amqp_url="amqp://x", ovsdb_socket=switch.socket)
     backend.configure(settings)

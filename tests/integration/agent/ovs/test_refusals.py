@@ -8,17 +8,15 @@ from uuid import UUID, uuid4
 import pytest
 
 from viaduct_agent.backends.ovsgre import OvsGreBackend
-from viaduct_agent.links.host import HostLinks
 from viaduct_agent.links.model import Link
 from viaduct_agent.ovs.model import Bridges, DelBridge
 from viaduct_agent.ovs.operations import Stale
 from viaduct_agent.ovs.ovsdb import Ovsdb
-from viaduct_agent.testing import FakeKernel
 from viaduct_common.errors import BackendFailed, Conflict, InUse, PreconditionFailed
 from viaduct_common.messages.agent import Peer
 from viaduct_common.naming import gre_device_name
 
-from .open_vswitch import BRIDGE, KEY, ONE, THREE, TWO, OpenVSwitch, wanted
+from .open_vswitch import BRIDGE, KEY, ONE, THREE, TWO, OpenVSwitch, host_links, wanted
 
 
 @pytest.mark.parametrize(
@@ -107,7 +105,7 @@ async def test_what_changed_since_the_look_is_looked_at_again(switch: OpenVSwitc
 
     database = Overtaken(running.socket)
     try:
-        backend = OvsGreBackend(HostLinks(FakeKernel()), database)
+        backend = OvsGreBackend(host_links(), database)
         want = wanted()
         switch.vsctl("add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, f"external_ids:viaduct-owner={want.network.uuid}")
         await backend.release(replace(want, force=True))
@@ -138,7 +136,7 @@ async def test_what_ovs_vswitchd_cannot_do_is_undone_and_told(
 async def test_an_ovs_vswitchd_that_does_not_answer_fails_the_network(switch: OpenVSwitch) -> None:
     """The rows alone are no network: they are taken back. It works again once it is there."""
     database = Ovsdb(switch.socket, answer_seconds=1.0)
-    backend = OvsGreBackend(HostLinks(FakeKernel()), database)
+    backend = OvsGreBackend(host_links(), database)
     want = wanted(TWO)
     switch.stop_vswitchd()
     try:
@@ -155,11 +153,7 @@ async def test_the_networks_mtu_must_fit_the_device_that_carries_the_tunnels(
 ) -> None:
     """42 bytes are the tunnel's; and the end must be on this host."""
 
-    class WithAddresses(HostLinks):
-        async def observe(self) -> dict[str, Link]:
-            return {"eth9": Link("eth9", mtu=1500, addresses=(f"{ONE}/24",)), "x": Link("x", mtu=1500)}
-
-    backend = OvsGreBackend(WithAddresses(FakeKernel()), database)
+    backend = OvsGreBackend(host_links(mtu=1500), database)
     with pytest.raises(PreconditionFailed) as caught:
         await backend.realize(wanted(TWO, mtu=1459))
     assert caught.value.details == {"device": "eth9", "mtu": 1500, "wanted": 1459, "field": "mtu"}
@@ -172,7 +166,7 @@ async def test_the_networks_mtu_must_fit_the_device_that_carries_the_tunnels(
 
 async def test_a_device_of_the_kernel_with_the_bridges_name_is_a_conflict(switch: OpenVSwitch, database: Ovsdb) -> None:
     """Known to the kernel, not to Open vSwitch."""
-    backend = OvsGreBackend(HostLinks(FakeKernel([Link(BRIDGE, "bridge")])), database)
+    backend = OvsGreBackend(host_links(Link(BRIDGE, "bridge")), database)
     with pytest.raises(Conflict) as caught:
         await backend.realize(wanted())
     assert caught.value.details["device"] == BRIDGE

@@ -13,12 +13,13 @@ from local_stack.run_dir import CHECKOUT
 from local_stack.stack import Stack
 
 NETWORKS = 1000
-ROUNDS = 3
+ROUNDS = 2
 TITLE = f"Links, {NETWORKS} networks at once (baseline: one `ip -batch`; for check one raw netlink dump of all links)"
 # Where each kind runs: VLAN devices need a kernel that has them, which a User-Mode Linux host brings.
 PLACES = {"novlan": "netns", "vxlan": "netns", "vlan": "uml"}
 SHOWN = {"novlan": "NoVlan", "vxlan": "VXLAN", "vlan": "VLAN"}
-DEADLINE_SECONDS = 300.0
+DEADLINE_SECONDS = 400.0
+MEMORY = "1G"  # a thousand bridges do not fit into what a guest has by default
 TEXT = {"create": "realize", "check": "check", "delete": "release"}
 BASELINE = {"create": "ip -batch", "check": "a raw dump", "delete": "ip -batch"}
 TARGETS = {"create": 1.5, "check": 3.0}
@@ -33,7 +34,7 @@ async def run(stack: Stack) -> list[Comparison]:
 
 
 def _measure(lab: Lab, kind: str) -> list[Comparison]:
-    (host,) = lab.start_hosts([kind], kind=PLACES[kind])
+    (host,) = lab.start_hosts([kind], kind=PLACES[kind], memory=MEMORY)
     paths = os.pathsep.join(str(Path(CHECKOUT) / folder) for folder in ("deploy", "tests"))
     command = [sys.executable, "-m", "bench.inside", kind, str(NETWORKS), str(ROUNDS)]
     result = host.run(command, env={"PYTHONPATH": paths}, timeout_seconds=DEADLINE_SECONDS)

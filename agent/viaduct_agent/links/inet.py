@@ -74,6 +74,12 @@ def parse_thing(body: bytes, name: str) -> tuple[int, Address] | None:
     )
 
 
+def index_of_address(body: bytes) -> int:
+    """Of an RTM_NEWADDR: the interface's."""
+    index: int = _IFADDR.unpack_from(body)[4]
+    return index
+
+
 def parse_routes(body: bytes) -> list[RawRoute]:
     """The routes of an RTM_NEWROUTE, one for each next hop: of IPv6 these are routes of their own, told together."""
     family, dst_len, src_len, tos, table, protocol, scope, kind, flags = _RTMSG.unpack_from(body)
@@ -122,9 +128,9 @@ def parse_rule_devices(body: bytes) -> set[str]:
 
 
 def dump_routes(index: int, version: int) -> bytearray:
-    """`ip route show table all dev ...`."""
+    """`ip route show table all dev ...`; of all devices with index 0."""
     fixed = _RTMSG.pack(_FAMILIES[version], 0, 0, 0, 0, 0, 0, 0, 0)
-    return encode.message(_RTM_GETROUTE, _REQUEST | _DUMP, fixed, (encode.number(_RTA_OIF, index),))
+    return encode.message(_RTM_GETROUTE, _REQUEST | _DUMP, fixed, (encode.number(_RTA_OIF, index),) if index else ())
 
 
 def dump_rules() -> bytearray:

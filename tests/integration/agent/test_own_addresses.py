@@ -553,3 +553,19 @@ def _advertise(_: Dialogue, seconds: int) -> None:
         prefix = socket.inet_pton(socket.AF_INET6, "2001:db8:77::")
         option = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, seconds, seconds, 0) + prefix
         sock.sendto(struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + option, ("ff02::1", 0, 0, index))
+
+
+async def test_one_look_at_many_devices_finds_what_a_look_at_each_does(namespace: Namespace) -> None:
+    """Beyond a few the whole host is read at once."""
+    names = [f"m{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        namespace.ip(f"link add {name} up type veth peer name p{name}")
+        namespace.ip(f"addr add 192.0.2.{16 * number + 1}/28 dev {name}")
+        namespace.ip(f"route add 198.51.{number}.0/24 via 192.0.2.{16 * number + 2} metric 7")
+    async with Netlink(namespace.name) as netlink:
+        alone = [(await netlink.observe(Look(frozenset({name}), inet_of=frozenset({name}))))[name] for name in names]
+        together = await netlink.observe(Look(inet_of=frozenset(names)))
+    for link in alone:
+        assert link.inet is not None
+        assert len(link.inet.things) >= 2
+        assert together[link.name].inet == link.inet

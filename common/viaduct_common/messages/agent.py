@@ -164,8 +164,14 @@ class Held(WireModel):
     generation: Generation
 
 
+class HeldService(WireModel):
+    service_uuid: UUID
+    generation: Generation
+
+
 class HostHello(Report):
-    """At start, and after each reconnect: who, what it can do, what it has and holds."""
+    """At start, and after each reconnect: who, what it can do, what it has and holds. Of network services it can do
+    those whose kinds stand among the capabilities as `service/<kind>`."""
 
     message_type: ClassVar[str] = "host.hello"
 
@@ -175,10 +181,11 @@ class HostHello(Report):
     interfaces: list[InterfaceFact] = Field(default_factory=list)
     health: list[HealthFact] = Field(default_factory=list)
     holds: list[Held] = Field(default_factory=list)
+    services: list[HeldService] = Field(default_factory=list)
 
 
 class HostHeartbeat(Report):
-    """Alive, and the digest of what it holds (`viaduct_common.digest`)."""
+    """Alive, and the digests of what it holds (`viaduct_common.digest`): L2 networks, and service instances."""
 
     message_type: ClassVar[str] = "host.heartbeat"
 
@@ -186,6 +193,8 @@ class HostHeartbeat(Report):
     sequence: int
     digest: str
     held: int
+    services_digest: str | None = None
+    services_held: int = 0
 
 
 class HostDrift(Report):

@@ -87,5 +87,17 @@ MacAddress = Annotated[
 ]
 IpAddress = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(_no_prefix)]
 IpNetwork = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(_no_prefix)]
+IpInterface = Annotated[ipaddress.IPv4Interface | ipaddress.IPv6Interface, BeforeValidator(_no_prefix)]
+L4Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+HostName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$"),
+    Field(description="one label of a domain name, RFC 1123 §2.1"),
+]
+ServiceType = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]{0,63}$"),
+    Field(description="DHCP, DNS, SNAT, EIP, PortForwarding, SecurityGroup, or what a plugin offers"),
+]
 IpVersion = Annotated[int, Field(strict=True, json_schema_extra={"enum": [4, 6]}), AfterValidator(_ip_version)]
 OneOrMany: TypeAlias = T | Annotated[list[T], Field(max_length=1000)]

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, Field
 
 from viaduct_common.messages.base import Page, QueryBody, Request, Role, StrictModel, WireModel
-from viaduct_common.messages.fields import IpAddress, MacAddress, OneOrMany, TimeoutSeconds
+from viaduct_common.messages.fields import HostName, IpAddress, MacAddress, OneOrMany, TimeoutSeconds
 
 
 class NicIp(WireModel):
@@ -39,6 +39,8 @@ class NicInventory(WireModel):
     l2_network_uuid: UUID
     device_index: int
     device_name: str
+    default: bool = True
+    host_name: str | None = None
     mac: MacAddress
     bridge: str
     vlan: int | None = None
@@ -55,17 +57,23 @@ class NicInventory(WireModel):
 
 class NicRequest(StrictModel):
     """A NIC on an L3 network; `ip` asks for one address, `ips` for several (one of each version), none for one of
-    each version that the network has ranges of."""
+    each version that the network has ranges of. `host_name` is the name by which DNS knows it; None: one made of its
+    first address, such as `ip-10-0-0-5`."""
 
     l3_network_uuid: UUID
     ip: IpAddress | None = None
     ips: Annotated[list[IpAddress], Field(max_length=16)] = Field(default_factory=list)
     mac: MacAddress | None = None
+    host_name: HostName | None = None
     security_group_uuids: Annotated[list[UUID], Field(max_length=64)] = Field(default_factory=list)
 
 
 class PrepareVmNetworks(Request[list[NicInventory]]):
-    """Make a VM's networks ready on a host: all of them, or none. What the VM has already is answered as it is."""
+    """Make a VM's networks ready on a host: all of them, or none. What the VM has already is answered as it is.
+
+    `default_l3_network_uuid` is where its default route goes; without it that of its first NIC. Network services know
+    the NICs when this is answered.
+    """
 
     message_type: ClassVar[str] = "vm.prepareNetworks"
 
@@ -73,6 +81,7 @@ class PrepareVmNetworks(Request[list[NicInventory]]):
     host_uuid: UUID
     account_uuid: UUID
     nics: Annotated[list[NicRequest], Field(min_length=1, max_length=64)]
+    default_l3_network_uuid: UUID | None = None
     timeout_seconds: TimeoutSeconds = 60
 
 

@@ -1,0 +1,1 @@
+"""Network services: who provides them, what they are asked for, what hosts are told of them."""

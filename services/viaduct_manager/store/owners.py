@@ -13,6 +13,7 @@ _KNOWN = """
     UNION ALL SELECT uuid FROM l2_network WHERE uuid = ANY($1::uuid[])
     UNION ALL SELECT uuid FROM l3_network WHERE uuid = ANY($1::uuid[])
     UNION ALL SELECT uuid FROM nic WHERE uuid = ANY($1::uuid[])
+    UNION ALL SELECT uuid FROM service WHERE uuid = ANY($1::uuid[])
 """
 
 

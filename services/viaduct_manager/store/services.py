@@ -91,15 +91,19 @@ _USING_L2 = """
     GROUP BY service_uuid ORDER BY service_uuid LIMIT 100
 """
 _OF_SUBJECT = "SELECT uuid FROM service WHERE subject_uuid = $1"
+# One row for each host that has it, or may have; and one without a host for what is the matter with all of it.
 _ROWS = """
-        SELECT service.uuid AS service_uuid, kind, provider, subject_uuid, host_uuid,
-               coalesce(desired, 'present') AS desired, coalesce(generation, 0) AS generation, observed_generation,
-               coalesce(state, 'failed') AS state, coalesce(error, problem) AS error,
-               coalesce(service_on_host.since, service.since) AS since
-        FROM service LEFT JOIN service_on_host ON service_uuid = service.uuid
-        WHERE (host_uuid IS NOT NULL OR problem IS NOT NULL)
+    SELECT service.uuid AS service_uuid, kind, provider, subject_uuid, host_uuid, desired, generation,
+           observed_generation, state, error, service_on_host.since
+    FROM service JOIN service_on_host ON service_uuid = service.uuid
+    UNION ALL
+    SELECT service.uuid, kind, provider, subject_uuid, NULL, 'present', 0, NULL, 'failed', problem, since
+    FROM service WHERE problem IS NOT NULL
 """
-_OF_SERVICES = f"{_ROWS} AND service.uuid = ANY($1::uuid[]) ORDER BY service.uuid, host_uuid"
+_OF_SERVICES = f"""
+    SELECT * FROM ({_ROWS}) AS page WHERE service_uuid = ANY($1::uuid[]) ORDER BY service_uuid, host_uuid
+"""
+_OR_NONE = "coalesce(host_uuid, '00000000-0000-0000-0000-000000000000')"
 _LISTING = Listing(
     select=_ROWS,
     columns={
@@ -107,7 +111,8 @@ _LISTING = Listing(
         "kind": Column("kind", "text"),
         "provider": Column("provider", "text"),
         "subjectUuid": Column("subject_uuid", "uuid"),
-        "hostUuid": Column("host_uuid", "uuid"),
+        # A page cannot be continued after a null.
+        "hostUuid": Column(_OR_NONE, "uuid", "host_uuid = ANY({})"),
         "state": Column("state", "text"),
         "since": Column("since", "timestamptz"),
     },

@@ -56,8 +56,10 @@ _FORGET = """
     DELETE FROM service_on_host USING unnest($1::uuid[], $2::uuid[]) AS t(service_uuid, host_uuid)
     WHERE service_on_host.service_uuid = t.service_uuid AND service_on_host.host_uuid = t.host_uuid
 """
-_PROBLEM = """
-    UPDATE service SET problem = $2, since = now() WHERE uuid = $1 AND ($2::jsonb IS NOT NULL OR problem IS NOT NULL)
+_PROBLEMS = """
+    UPDATE service SET problem = t.problem, since = now()
+    FROM unnest($1::uuid[], $2::jsonb[]) AS t(uuid, problem)
+    WHERE service.uuid = t.uuid AND (t.problem IS NOT NULL OR service.problem IS NOT NULL)
 """
 _PURGE = """
     DELETE FROM service
@@ -193,9 +195,10 @@ async def tell(
     ]
 
 
-async def set_problem(connection: Connection, service_uuid: UUID, problem: ErrorBody | None) -> None:
-    """Why it is nowhere although it is wanted; None if nothing is wrong."""
-    await connection.execute(_PROBLEM, service_uuid, None if problem is None else problem.model_dump(mode="json"))
+async def set_problems(connection: Connection, problems: Mapping[UUID, ErrorBody | None]) -> None:
+    """By instance why it is nowhere although it is wanted, or cannot be looked at; None if nothing is wrong."""
+    bodies = [None if one is None else one.model_dump(mode="json") for one in problems.values()]
+    await connection.execute(_PROBLEMS, list(problems), bodies)
 
 
 async def gone(connection: Connection, service_uuids: Collection[UUID]) -> list[UUID]:

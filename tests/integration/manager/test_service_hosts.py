@@ -378,3 +378,18 @@ async def test_provider_that_is_new_is_associated_with_the_networks_that_there_a
     await asyncio.to_thread(manager.stop)
     await asyncio.to_thread(manager.start)
     assert await associated() == there - {light.uuid}
+
+
+async def test_removal_that_fails_keeps_nobody_waiting_and_is_tried_again(services: Services) -> None:
+    stuck, other = await services.vms.fleet.join(), await services.vms.fleet.join()
+    l3, vm = await services.served_l3(), uuid4()
+    await services.vms.prepare(vm, stuck, [l3])
+    stuck.errors = {REMOVE: REFUSED}
+    await services.vms.release(vm)
+    rows = await eventually(lambda: services.rows(subject_uuid=l3), lambda rows: rows[0].error is not None)
+    assert [(row.desired, row.state) for row in rows] == [("absent", "removing")]
+    [nic] = await services.vms.prepare(uuid4(), other, [l3])
+    assert beacon(other, l3)["nics"] == [str(nic.uuid)]
+    stuck.errors = {}
+    await eventually(lambda: services.rows(subject_uuid=l3, host_uuid=stuck.uuid), lambda rows: rows == [])
+    assert beacon(stuck, l3) is None

@@ -7,6 +7,7 @@ marks are looked at after both are in; and a manager that dies in the middle has
 """
 
 from collections.abc import Callable, Mapping
+from time import monotonic
 from uuid import UUID
 
 import structlog
@@ -33,6 +34,8 @@ INSTANCES_AT_ONCE = 128
 NETWORKS_AT_ONCE = 256
 # What could not be looked at, because IPAM did not answer, or because of a mistake, is looked at again.
 AGAIN_SECONDS = 1.0
+# Each may wait for an IPAM that does not answer, and a session must not be idle in a transaction for so long.
+ONE_BY_ONE_SECONDS = 5.0
 # What has a problem is looked at again: a host that is fit may be there now, of which nobody told.
 PROBLEM_SECONDS = 5.0
 
@@ -117,8 +120,10 @@ class ServiceRefresher:
             if len(claimed.keys) == 1:
                 await self._complain(connection, claimed.keys[0], claimed.marks, error)
                 return 0
-        told = 0
+        told, until = 0, monotonic() + ONE_BY_ONE_SECONDS
         for key in claimed.keys:
+            if monotonic() > until:
+                break  # its marks stand as they are; those that failed come after it in the next look
             one = service_marks.Claimed([key], claimed.marks)
             told += await self._at_once_or_one_by_one(connection, provider, one)
         return told

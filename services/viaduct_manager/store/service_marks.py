@@ -58,7 +58,12 @@ _CLAIM = """
 _OF = "SELECT id, service_uuid FROM stale_service WHERE service_uuid = ANY($1::uuid[])"
 _DONE = "DELETE FROM stale_service WHERE id = ANY($1::bigint[])"
 _POSTPONE = "UPDATE stale_service SET due_at = now() + make_interval(secs => $2) WHERE id = ANY($1::bigint[])"
-_KEYS = "SELECT kind, subject_uuid, part FROM service WHERE uuid = ANY($1::uuid[]) ORDER BY uuid"
+# Those that wait longest first: what was put off comes after what was not looked at.
+_KEYS = """
+    SELECT kind, subject_uuid, part
+    FROM service JOIN unnest($1::uuid[]) WITH ORDINALITY AS claimed(uuid, place) USING (uuid)
+    ORDER BY place
+"""
 _LAST = "SELECT coalesce(max(id), 0) FROM stale_service WHERE service_uuid = ANY($1::uuid[])"
 
 
@@ -134,7 +139,7 @@ async def claim(connection: Connection, provider: str, limit: int) -> Claimed:
     marks: dict[UUID, list[int]] = defaultdict(list)
     for row in await connection.fetch(_OF, claimed):
         marks[row["service_uuid"]].append(row["id"])
-    rows = await connection.fetch(_KEYS, list(marks))
+    rows = await connection.fetch(_KEYS, [uuid for uuid in claimed if uuid in marks])
     return Claimed([ServiceKey(row["kind"], row["subject_uuid"], row["part"]) for row in rows], marks)
 
 

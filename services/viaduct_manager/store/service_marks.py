@@ -20,6 +20,11 @@ _MARK_AGAIN = """
     SELECT uuid, provider, kind, subject_uuid, part, now() + make_interval(secs => $2)
     FROM service WHERE uuid = ANY($1::uuid[])
 """
+_MARK_OF_HOST = """
+    INSERT INTO stale_service (service_uuid, provider, kind, subject_uuid, part, due_at)
+    SELECT uuid, provider, kind, subject_uuid, part, now()
+    FROM service JOIN service_on_host ON service_uuid = uuid WHERE host_uuid = $1
+"""
 _MARK_L2 = "INSERT INTO stale_l3 (l3_uuid) SELECT uuid FROM l3_network WHERE l2_uuid = $1"
 _TAKE_L3 = """
     DELETE FROM stale_l3 WHERE id IN (SELECT id FROM stale_l3 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
@@ -107,6 +112,11 @@ async def mark(connection: Connection, keys: Mapping[ServiceKey, str], *, after_
 async def mark_again(connection: Connection, service_uuids: Iterable[UUID], *, after_seconds: float = 0.0) -> None:
     """Have known instances looked at once more."""
     await connection.execute(_MARK_AGAIN, list(service_uuids), after_seconds)
+
+
+async def mark_of_host(connection: Connection, host_uuid: UUID) -> None:
+    """The host goes, and with it all that it has: have that looked at, as far as it is anybody else's concern."""
+    await connection.execute(_MARK_OF_HOST, host_uuid)
 
 
 async def mark_l2(connection: Connection, l2_uuid: UUID) -> None:

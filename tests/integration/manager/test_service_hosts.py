@@ -414,3 +414,14 @@ async def test_ipam_that_is_away_keeps_only_those_waiting_that_need_it(services:
     filters = {"subject_uuid": others, "kind": "lighthouse"}
     await eventually(lambda: services.rows(**filters), lambda rows: len(rows) == len(others), seconds=30)
     assert {row.state for row in await services.rows(**filters)} <= {"applying", "applied"}
+
+
+async def test_host_that_is_removed_while_it_is_away_keeps_no_address(services: Services) -> None:
+    agent = await services.vms.fleet.join()
+    l3, vm = await services.served_l3(lighthouse=True), uuid4()
+    await services.vms.prepare(vm, agent, [l3])
+    await services.vms.lose(agent)
+    await services.vms.release(vm)
+    await services.client.host.delete(uuid=agent.uuid, timeout_seconds=10)
+    await services.gone(l3)
+    await eventually(lambda: services.vms.used(l3), lambda used: used == {})

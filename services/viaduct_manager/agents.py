@@ -32,6 +32,7 @@ from viaduct_manager import announce, conductor, peers
 from viaduct_manager.model.retries import retry_after_seconds
 from viaduct_manager.model.sync import Wanted, expected_digest, needs_sync, settled
 from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, steps
+from viaduct_manager.store.operations import Operation
 
 log = structlog.get_logger()
 
@@ -95,15 +96,15 @@ class AgentListener:
     async def _completion(self, connection: Connection, host_uuid: UUID, completion: Completion) -> None:
         items = [*completion.items, *await self._as_items(connection, host_uuid, completion)]
         items.sort(key=lambda item: item.l2_network_uuid)  # the order in which all lock a host's realizations
-        asked = set(await steps.of_command(connection, host_uuid, completion.command_id))
-        asked |= set(await steps.of_generations(connection, host_uuid, [item.generation for item in items]))
-        running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
+        generations = [item.generation for item in items]
+        running = await operations.awaiting(connection, host_uuid, generations, completion.command_id)
         if completion.command != "l2.check":
             for item in items:
                 await self._observe(connection, host_uuid, item)
-        for operation_uuid in running:
-            await self._end_steps(connection, operation_uuid, host_uuid, completion, items)
-            await conductor.advance(connection, operation_uuid)
+        for operation in running:
+            await conductor.advance(
+                connection, await self._end_steps(connection, operation, host_uuid, completion, items)
+            )
         log.info(
             "completion",
             command=completion.command,
@@ -143,18 +144,18 @@ class AgentListener:
     async def _end_steps(
         self,
         connection: Connection,
-        operation_uuid: UUID,
+        operation: Operation,
         host_uuid: UUID,
         completion: Completion,
         items: list[ItemResult],
-    ) -> None:
+    ) -> Operation:
         for item in items:
             by_command = completion.command == "l2.check"
             # A check that was answered with an error says: this host would refuse.
             state = "failed" if by_command and item.error is not None else item.outcome
-            await steps.end_step(
+            operation = await conductor.end_step(
                 connection,
-                operation_uuid,
+                operation,
                 host_uuid,
                 state,
                 result=item,
@@ -165,15 +166,16 @@ class AgentListener:
         if not items or completion.command in {SyncHostCommand.message_type, ListOrphansCommand.message_type}:
             # A step of the whole host, which has no network of its own: it is removed, moved, or asked after orphans.
             error = completion.error or next((item.error for item in items if item.outcome == "failed"), None)
-            await steps.end_step(
+            operation = await conductor.end_step(
                 connection,
-                operation_uuid,
+                operation,
                 host_uuid,
                 "done" if error is None else "failed",
                 result=steps.FoundOrphans(orphans=completion.orphans),
                 error=error,
                 command_id=completion.command_id,
             )
+        return operation
 
     # ---- reports -------------------------------------------------------------------------------------------------
 
@@ -231,14 +233,14 @@ class AgentListener:
         """An equal digest proves these done, whatever became of their completions."""
         if not proven:
             return
-        asked = await steps.of_generations(connection, host_uuid, [row.generation for row in proven])
-        running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
+        running = await operations.awaiting(connection, host_uuid, [row.generation for row in proven])
         for row in proven:
             await realizations.observe_done(connection, host_uuid, row.l2_uuid, row.generation)
-            for operation_uuid in running:
-                await steps.end_step(connection, operation_uuid, host_uuid, "done", generation=row.generation)
-        for operation_uuid in running:
-            await conductor.advance(connection, operation_uuid)
+        for operation in running:
+            standing = operation
+            for row in proven:
+                standing = await conductor.end_step(connection, standing, host_uuid, "done", generation=row.generation)
+            await conductor.advance(connection, standing)
 
     async def _drift(self, connection: Connection, host_uuid: UUID, drift: HostDrift) -> None:
         log.warning(

@@ -16,7 +16,7 @@ from viaduct_common.plugins import PluginError
 from viaduct_common.postgres.idempotency import IdempotentExecutor, purge_answers
 from viaduct_common.postgres.migrations import migrate
 from viaduct_common.postgres.outbox import OnUnroutable, OutboxRelay
-from viaduct_common.postgres.pool import open_pool
+from viaduct_common.postgres.pool import Post, open_pool
 from viaduct_common.process import stop_signals
 from viaduct_common.settings import read_settings
 from viaduct_common.telemetry import HealthServer, configure_logging
@@ -61,15 +61,16 @@ async def run(settings: ManagerSettings) -> None:
     """
     l2_types, hooks = L2Types.from_entry_points(), VmHooks.from_entry_points()
     secret = bytes.fromhex(settings.enrolment_secret_file.read_text().strip())
+    post = Post()
     vhost = URL(settings.amqp_url).path.removeprefix("/") or "/"
     async with (
         stop_signals() as stop,
-        open_pool(settings.postgres_url, "viaduct-manager") as pool,
+        open_pool(settings.postgres_url, "viaduct-manager", post=post) as pool,
         Bus(settings.amqp_url, name="viaduct-manager", declares=True) as bus,
         Enrolment(settings.broker_api_url, vhost, secret, bus, settings.host_queue_type) as enrolment,
     ):
         await migrate(pool, *migration_folders())
-        relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment))
+        relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment), post=post)
         refresher = PeerRefresher(pool, committed=relay.wake)
         vm_conductor, inventories = VmConductor(l2_types, hooks), NicInventories(l2_types)
 

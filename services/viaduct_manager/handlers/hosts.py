@@ -20,7 +20,7 @@ from viaduct_manager import announce, conductor, peers
 from viaduct_manager.enrolment import Enrolment, EnrolmentFailed
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
-from viaduct_manager.store import hosts, nics, operations, realizations, revocations, steps
+from viaduct_manager.store import hosts, nics, operations, realizations, revocations
 from viaduct_manager.store.steps import NewStep
 
 
@@ -96,9 +96,8 @@ class HostHandlers:
         if host.state == "connected":
             command_id = await announce.sync(connection, host.uuid, operation_uuid=operation.uuid)
             asked = [NewStep(host.uuid, "pending", command_id)]
-        await steps.begin_phase(connection, operation.uuid, moves.RELEASE, asked)
-        await conductor.advance(connection, operation.uuid)
-        if await operations.lock(connection, operation.uuid) is None:
+        operation = await conductor.begin(connection, operation, moves.RELEASE, asked)
+        if not await conductor.advance(connection, operation):
             return host
         if not context.may_defer:
             raise InvalidRequest.of_field("type", "a connected host cannot be removed inside a batch")

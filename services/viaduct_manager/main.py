@@ -71,17 +71,13 @@ async def run(settings: ManagerSettings) -> None:
     ):
         await migrate(pool, *migration_folders())
         relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment), post=post)
-        refresher = PeerRefresher(pool, committed=relay.wake)
+        refresher = PeerRefresher(pool)
         vm_conductor, inventories = VmConductor(l2_types, hooks), NicInventories(l2_types)
 
-        def told() -> None:
-            relay.wake()
-            refresher.wake()
-
-        worker = VmWorker(pool, vm_conductor, NicIpam(bus), committed=told)
+        worker = VmWorker(pool, vm_conductor, NicIpam(bus), committed=refresher.wake)
 
         def committed() -> None:
-            told()
+            refresher.wake()
             worker.wake()
 
         l2 = L2Handlers(l2_types)

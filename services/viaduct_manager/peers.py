@@ -8,13 +8,13 @@ should know, so a mark too many costs a look and no message, and it waits for no
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from uuid import UUID
 
 import structlog
 
 from viaduct_common.bus import StoreUnavailable
-from viaduct_common.postgres.pool import Connection, Pool, transaction
+from viaduct_common.postgres.pool import Connection, Pool, single_statements, transaction
 from viaduct_manager import announce
 from viaduct_manager.store import told, tunnels
 
@@ -61,9 +61,8 @@ async def refresh(connection: Connection, l2_uuids: list[UUID]) -> int:
 class PeerRefresher:
     """Any number of managers may run one each."""
 
-    def __init__(self, pool: Pool, committed: Callable[[], None]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._committed = committed
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -88,13 +87,13 @@ class PeerRefresher:
             await asyncio.sleep(SPACING_SECONDS)
 
     async def _look(self) -> None:
-        async with transaction(self._pool) as connection:
+        async with single_statements(self._pool) as connection:
             if not await tunnels.any_stale(connection):
                 return
+        async with transaction(self._pool) as connection:
             l2_uuids = await tunnels.take_stale(connection, NETWORKS_AT_ONCE)
             if not l2_uuids:  # another manager is at them
                 return
             renewed = await refresh(connection, l2_uuids)
         if renewed:
             log.info("peers_told", l2_networks=len(l2_uuids), realizations=renewed)
-        self._committed()

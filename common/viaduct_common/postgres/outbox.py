@@ -7,7 +7,7 @@ publishes again: consumers are idempotent.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -73,9 +73,8 @@ async def enqueue(connection: Connection, messages: Sequence[Outgoing]) -> None:
         current_traceparent.get(),
         HEAD_START_SECONDS if at_once else 0.0,
     )
-    if at_once:
-        numbers = {row["message_id"]: row["id"] for row in rows}
-        connection.letters.extend(Letter(numbers[message.message_id], message) for message in messages)
+    sent_by_us = {message.message_id: message for message in messages} if at_once else {}
+    connection.letters.extend(Letter(row["id"], sent_by_us.get(row["message_id"])) for row in rows)
 
 
 class OutboxRelay:
@@ -114,15 +113,18 @@ class OutboxRelay:
     # ---- sent at once --------------------------------------------------------------------------------------------
 
     def _deliver(self, letters: Sequence[Letter]) -> None:
-        task = asyncio.create_task(self._send(letters))
+        ours = {letter.number: letter.message for letter in letters if letter.message is not None}
+        if len(ours) < len(letters):
+            self.wake()
+        task = asyncio.create_task(self._send(ours))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send(self, letters: Sequence[Letter]) -> None:
-        """What fails is the relay's from then on."""
-        gone = await asyncio.gather(*(self._send_one(letter.message) for letter in letters))
-        left = [letter.number for letter, is_gone in zip(letters, gone, strict=True) if not is_gone]
-        self._sent += [letter.number for letter in letters if letter.number not in left]
+    async def _send(self, messages: Mapping[int, Outgoing]) -> None:
+        """By number. What fails is the relay's from then on."""
+        gone = await asyncio.gather(*map(self._send_one, messages.values()))
+        left = [number for number, is_gone in zip(messages, gone, strict=True) if not is_gone]
+        self._sent += messages.keys() - left
         self._any_sent.set()
         if left:
             await self._do(_HAND_OVER, left)

@@ -31,10 +31,10 @@ Pool: TypeAlias = asyncpg.Pool
 
 
 class Letter(NamedTuple):
-    """A message in the outbox, and the number of its row."""
+    """A message in the outbox, and the number of its row; no message for one that is left to the relay."""
 
     number: int
-    message: Outgoing
+    message: Outgoing | None
 
 
 class Post:
@@ -148,6 +148,18 @@ async def close_pool(pool: Any) -> None:
             await pool.close()
     except TimeoutError:
         pool.terminate()
+
+
+@asynccontextmanager
+async def single_statements(pool: Pool) -> AsyncIterator[Connection]:
+    """One connection whose statements are a transaction each: for a look whether there is something to do at all.
+
+    Raises:
+        StoreUnavailable: the database is away.
+    """
+    with store_failures():
+        async with pool.acquire(timeout=10) as connection:
+            yield connection
 
 
 @asynccontextmanager

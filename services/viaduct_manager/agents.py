@@ -20,9 +20,6 @@ from viaduct_common.messages.agent import (
     HostHeartbeat,
     HostHello,
     ItemResult,
-    ListOrphansCommand,
-    Outcome,
-    SyncHostCommand,
 )
 from viaduct_common.messages.base import ErrorBody
 from viaduct_common.messages.host import HostInventory
@@ -30,11 +27,11 @@ from viaduct_common.messages.services.commands import ServiceCompletion, Service
 from viaduct_common.postgres.pool import Connection, Pool, transaction
 from viaduct_common.telemetry import DEAD_LETTERS
 from viaduct_manager import announce, conductor, peers, service_orders
-from viaduct_manager.model.retries import retry_after_seconds
+from viaduct_manager.completions import completed, observe
 from viaduct_manager.model.sync import Wanted, expected_digest, needs_sync, settled
 from viaduct_manager.network_services.registry import NetworkServices
 from viaduct_manager.service_reports import ServiceReports
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, steps
+from viaduct_manager.store import clusters, hosts, operations, realizations
 
 log = structlog.get_logger()
 
@@ -63,7 +60,7 @@ class AgentListener:
         self._committed = committed
         self._services = ServiceReports(services, heartbeat_seconds)
         self._heard: dict[str, tuple[type[Any], Heard]] = {
-            Completion.message_type: (Completion, self._completion),
+            Completion.message_type: (Completion, completed),
             HostHello.message_type: (HostHello, self._hello),
             HostHeartbeat.message_type: (HostHeartbeat, self._heartbeat),
             HostDrift.message_type: (HostDrift, self._drift),
@@ -102,91 +99,6 @@ class AgentListener:
             else:
                 self._committed()
                 return
-
-    # ---- completions ---------------------------------------------------------------------------------------------
-
-    async def _completion(self, connection: Connection, host_uuid: UUID, completion: Completion) -> None:
-        items = [*completion.items, *await self._as_items(connection, host_uuid, completion)]
-        items.sort(key=lambda item: item.l2_network_uuid)  # the order in which all lock a host's realizations
-        asked = set(await steps.of_command(connection, host_uuid, completion.command_id))
-        asked |= set(await steps.of_generations(connection, host_uuid, [item.generation for item in items]))
-        running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
-        if completion.command != "l2.check":
-            for item in items:
-                await self._observe(connection, host_uuid, item)
-        for operation_uuid in running:
-            await self._end_steps(connection, operation_uuid, host_uuid, completion, items)
-            await conductor.advance(connection, operation_uuid)
-        log.info(
-            "completion",
-            command=completion.command,
-            done=sum(item.outcome == "done" for item in items),
-            failed=sum(item.outcome == "failed" for item in items),
-        )
-
-    async def _as_items(self, connection: Connection, host_uuid: UUID, completion: Completion) -> list[ItemResult]:
-        """What a sync or a sweep released because it was not listed, or could not release, as the releases that the
-        host was told of."""
-        gone: dict[UUID, ErrorBody | None] = dict.fromkeys(completion.released)
-        for orphan in completion.orphans:
-            if orphan.swept or orphan.error is not None:
-                gone[orphan.l2_network_uuid] = None if orphan.swept else orphan.error
-        items = []
-        for l2_uuid, error in gone.items():
-            generation = await realizations.find_absent(connection, host_uuid, l2_uuid)
-            if generation is not None:
-                outcome: Outcome = "done" if error is None else "failed"
-                items.append(ItemResult(l2_network_uuid=l2_uuid, generation=generation, outcome=outcome, error=error))
-        return items
-
-    async def _observe(self, connection: Connection, host_uuid: UUID, item: ItemResult) -> None:
-        if item.outcome == "done":
-            await realizations.observe_done(connection, host_uuid, item.l2_network_uuid, item.generation)
-            await l2_networks.note_host(connection, item.l2_network_uuid, host_uuid, good=True)
-        elif item.outcome == "failed" and item.error is not None:
-            failing = await realizations.find_failing(connection, host_uuid, item.l2_network_uuid, item.generation)
-            if failing is not None:
-                desired, attempts = failing
-                pause = retry_after_seconds(item.error, attempts, releasing=desired == "absent")
-                await realizations.observe_failure(
-                    connection, host_uuid, item.l2_network_uuid, item.generation, error=item.error, retry_seconds=pause
-                )
-                await l2_networks.note_host(connection, item.l2_network_uuid, host_uuid, good=False)
-
-    async def _end_steps(
-        self,
-        connection: Connection,
-        operation_uuid: UUID,
-        host_uuid: UUID,
-        completion: Completion,
-        items: list[ItemResult],
-    ) -> None:
-        for item in items:
-            by_command = completion.command == "l2.check"
-            # A check that was answered with an error says: this host would refuse.
-            state = "failed" if by_command and item.error is not None else item.outcome
-            await steps.end_step(
-                connection,
-                operation_uuid,
-                host_uuid,
-                state,
-                result=item,
-                error=item.error,
-                command_id=completion.command_id if by_command else None,
-                generation=None if by_command else item.generation,
-            )
-        if not items or completion.command in {SyncHostCommand.message_type, ListOrphansCommand.message_type}:
-            # A step of the whole host, which has no network of its own: it is removed, moved, or asked after orphans.
-            error = completion.error or next((item.error for item in items if item.outcome == "failed"), None)
-            await steps.end_step(
-                connection,
-                operation_uuid,
-                host_uuid,
-                "done" if error is None else "failed",
-                result=steps.FoundOrphans(orphans=completion.orphans),
-                error=error,
-                command_id=completion.command_id,
-            )
 
     # ---- reports -------------------------------------------------------------------------------------------------
 
@@ -249,14 +161,14 @@ class AgentListener:
         """An equal digest proves these done, whatever became of their completions."""
         if not proven:
             return
-        asked = await steps.of_generations(connection, host_uuid, [row.generation for row in proven])
-        running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
+        running = await operations.awaiting(connection, host_uuid, [row.generation for row in proven])
         for row in proven:
             await realizations.observe_done(connection, host_uuid, row.uuid, row.generation)
-            for operation_uuid in running:
-                await steps.end_step(connection, operation_uuid, host_uuid, "done", generation=row.generation)
-        for operation_uuid in running:
-            await conductor.advance(connection, operation_uuid)
+        for operation in running:
+            standing = operation
+            for row in proven:
+                standing = await conductor.end_step(connection, standing, host_uuid, "done", generation=row.generation)
+            await conductor.advance(connection, standing)
 
     async def _drift(self, connection: Connection, host_uuid: UUID, drift: HostDrift) -> None:
         log.warning(
@@ -280,7 +192,7 @@ class AgentListener:
                 outcome="failed",
                 error=drift.error,
             )
-            await self._observe(connection, host_uuid, failed)
+            await observe(connection, host_uuid, failed)
 
     async def _desire(self, connection: Connection, host_uuid: UUID) -> None:
         """Want what the host's cluster has; hosts that have it, too, learn of their new peer."""

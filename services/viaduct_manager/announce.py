@@ -35,15 +35,17 @@ COMMANDS_AT_ONCE = 64
 
 async def event(connection: Connection, name: str, subject: WireModel) -> None:
     """Tell the world, for whoever listens; `name` is `<entity>.<what happened>`, the body the subject's inventory."""
-    await enqueue(
-        connection,
-        [Outgoing(topology.EVENTS, routing_key=name, type=name, body=subject.to_json(), mandatory=False)],
-    )
+    await enqueue(connection, [event_of(name, subject)])
 
 
-async def answer(connection: Connection, waiters: Iterable[tuple[str, str]], body: bytes) -> None:
-    """Answer everyone who waits: (reply_to, correlation_id) each."""
-    await enqueue(connection, [make_reply(address, correlation_id, None, body) for address, correlation_id in waiters])
+def event_of(name: str, subject: WireModel) -> Outgoing:
+    """The same as a message, for who enqueues it together with others."""
+    return Outgoing(topology.EVENTS, routing_key=name, type=name, body=subject.to_json(), mandatory=False)
+
+
+def answers(waiters: Iterable[tuple[str, str]], body: bytes) -> list[Outgoing]:
+    """The answer for everyone who waits: (reply_to, correlation_id) each."""
+    return [make_reply(address, correlation_id, None, body) for address, correlation_id in waiters]
 
 
 async def orders(

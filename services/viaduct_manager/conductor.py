@@ -5,14 +5,18 @@ managers one at a time moves it, and rows, commands and answers are committed to
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
 from uuid import UUID
 
+from viaduct_common.bus import Outgoing
 from viaduct_common.errors import DeadlineExceeded, HostUnreachable, ViaductError
 from viaduct_common.messages.base import ErrorBody, ErrorReply
 from viaduct_common.messages.host import HostInventory
 from viaduct_common.messages.l2 import L2NetworkInventory
-from viaduct_common.messages.operation import OperationFinished
+from viaduct_common.messages.operation import OperationFinished, OperationInventory
 from viaduct_common.postgres.idempotency import ok_reply
+from viaduct_common.postgres.outbox import enqueue
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager import announce, answers, changes, peers
 from viaduct_manager.model import moves
@@ -37,24 +41,44 @@ from viaduct_manager.store.steps import NewStep
 ROLLBACK_SECONDS = 30.0
 
 
-async def advance(connection: Connection, operation_uuid: UUID) -> None:
-    """Do whatever is to be done now, until the operation has to wait for a host or has ended."""
-    while (operation := await operations.lock(connection, operation_uuid)) is not None:
-        if operation.type in VM_OPERATIONS or operation.type == moves.AWAIT_SERVICES:
-            return  # `VmWorker` sees to it, or `ServiceWaits`
+async def advance(connection: Connection, operation: Operation) -> bool:
+    """Do whatever is to be done now, until the operation has to wait for a host or has ended; true if it still runs.
+
+    Args:
+        operation: as it stands now.
+    """
+    if operation.type in VM_OPERATIONS or operation.type == moves.AWAIT_SERVICES:
+        return True  # `VmWorker` sees to it, or `ServiceWaits`
+    while True:
         match next_move(operation.standing):
             case Move.WAIT:
-                return
+                return True
             case Move.REALIZE:
-                await _realize(connection, operation, moves.REALIZE)
+                operation = await _realize(connection, operation, moves.REALIZE)
             case Move.RELEASE:
-                await _release(connection, operation, moves.RELEASE)
+                operation = await _release(connection, operation, moves.RELEASE)
             case Move.ROLL_BACK:
-                await _roll_back(connection, operation)
+                operation = await _roll_back(connection, operation)
             case Move.SUCCEED:
                 await _succeed(connection, operation)
+                return False
             case Move.FAIL:
                 await _fail(connection, operation)
+                return False
+
+
+async def begin(connection: Connection, operation: Operation, phase: str, begun: list[NewStep]) -> Operation:
+    """Begin a phase; return the operation as it stands then."""
+    count = await steps.begin_phase(connection, operation.uuid, phase, begun)
+    return replace(operation, phase=phase, **asdict(count))
+
+
+async def end_step(
+    connection: Connection, operation: Operation, host_uuid: UUID, state: str, **details: Any
+) -> Operation:
+    """End a host's step, if it has one; see `steps.end_step`. Return the operation as it stands then."""
+    count = await steps.end_step(connection, operation.uuid, host_uuid, state, **details)
+    return operation if count is None else replace(operation, **asdict(count))
 
 
 async def inquire(
@@ -67,8 +91,9 @@ async def inquire(
     host_states: dict[UUID, str],
     joining: UUID | None = None,
     cidr: Cidr | None = None,
-) -> None:
-    """Begin a phase of questions: ask every host that is connected; note the others as skipped.
+) -> Operation:
+    """Begin a phase of questions: ask every host that is connected; note the others as skipped. Return the operation as
+    it stands then.
 
     Args:
         joining: the cluster that the network would be attached to.
@@ -90,7 +115,7 @@ async def inquire(
         NewStep(host_uuid, "pending" if host_uuid in ids else "skipped", ids.get(host_uuid))
         for host_uuid in host_states
     ]
-    await steps.begin_phase(connection, operation.uuid, phase, begun)
+    return await begin(connection, operation, phase, begun)
 
 
 async def skip_host(connection: Connection, host_uuid: UUID, reason: str) -> None:
@@ -100,8 +125,7 @@ async def skip_host(connection: Connection, host_uuid: UUID, reason: str) -> Non
         operation = await operations.lock(connection, operation_uuid)
         if operation is not None:
             state = "failed" if operation.type in moves.OF_ONE_HOST else "skipped"
-            await steps.end_step(connection, operation_uuid, host_uuid, state, error=error)
-            await advance(connection, operation_uuid)
+            await advance(connection, await end_step(connection, operation, host_uuid, state, error=error))
 
 
 async def time_out(connection: Connection, operation_uuid: UUID) -> None:
@@ -111,45 +135,43 @@ async def time_out(connection: Connection, operation_uuid: UUID) -> None:
         return
     cleaning = operation.phase in {moves.SERVICES, moves.RELEASE, moves.ROLLBACK}
     error = DeadlineExceeded("the host did not answer within the operation's time").to_body()
-    await steps.end_all_steps(connection, operation_uuid, "skipped" if cleaning else "failed", error)
-    await advance(connection, operation_uuid)
+    count = await steps.end_all_steps(connection, operation_uuid, "skipped" if cleaning else "failed", error)
+    await advance(connection, replace(operation, **asdict(count)))
 
 
 # ---- phases ------------------------------------------------------------------------------------------------------
 
 
-async def _realize(connection: Connection, operation: Operation, phase: str) -> None:
+async def _realize(connection: Connection, operation: Operation, phase: str) -> Operation:
     if operation.type in moves.CHANGES:
-        await _order(connection, operation, phase, await changes.apply(connection, operation))
-        return
+        return await _order(connection, operation, phase, await changes.apply(connection, operation))
     l2_uuid, cluster_uuid = _subject(operation)
     await clusters.lock(connection, cluster_uuid)
     ordered = await realizations.desire_on_cluster(connection, l2_uuid, cluster_uuid)
-    await _order(connection, operation, phase, ordered)
+    return await _order(connection, operation, phase, ordered)
 
 
-async def release_host(connection: Connection, operation: Operation, host: HostInventory) -> None:
+async def release_host(connection: Connection, operation: Operation, host: HostInventory) -> Operation:
     """A host that is removed releases all that it has, if it is there."""
     asked = []
     if host.state == "connected":
-        asked = [
-            NewStep(host.uuid, "pending", await announce.sync(connection, host.uuid, operation_uuid=operation.uuid))
-        ]
-    await steps.begin_phase(connection, operation.uuid, moves.RELEASE, asked)
+        command_id = await announce.sync(connection, host.uuid, operation_uuid=operation.uuid)
+        asked = [NewStep(host.uuid, "pending", command_id)]
+    return await begin(connection, operation, moves.RELEASE, asked)
 
 
-async def _release(connection: Connection, operation: Operation, phase: str) -> None:
+async def _release(connection: Connection, operation: Operation, phase: str) -> Operation:
     if operation.type == moves.DELETE_HOST and operation.host_uuid is not None:
-        await release_host(connection, operation, await hosts.get(connection, operation.host_uuid))
-        return
+        return await release_host(connection, operation, await hosts.get(connection, operation.host_uuid))
     l2_uuid, cluster_uuid = _subject(operation)
     await clusters.lock(connection, cluster_uuid)
     ordered = await realizations.undesire_on_cluster(connection, l2_uuid, cluster_uuid, forced=operation.forced)
-    await _order(connection, operation, phase, ordered)
+    begun = await _order(connection, operation, phase, ordered)
     await _release_of_accounts(connection, operation)
+    return begun
 
 
-async def _order(connection: Connection, operation: Operation, phase: str, ordered: Sequence[Ordered]) -> None:
+async def _order(connection: Connection, operation: Operation, phase: str, ordered: Sequence[Ordered]) -> Operation:
     ids = await announce.orders(
         connection, ordered, lifetime_seconds=operation.seconds_left, operation_uuid=operation.uuid
     )
@@ -162,9 +184,9 @@ async def _order(connection: Connection, operation: Operation, phase: str, order
         )
         for order in ordered
     ]
-    await steps.begin_phase(connection, operation.uuid, phase, begun)
     if operation.l2_uuid is not None:
         await peers.mark_stale(connection, [operation.l2_uuid], at_once=True)
+    return await begin(connection, operation, phase, begun)
 
 
 async def _release_of_accounts(connection: Connection, operation: Operation) -> None:
@@ -177,19 +199,19 @@ async def _release_of_accounts(connection: Connection, operation: Operation) -> 
         await peers.mark_stale(connection, [child_uuid], at_once=True)
 
 
-async def _roll_back(connection: Connection, operation: Operation) -> None:
-    await operations.set_error(connection, operation.uuid, await _first_error(connection, operation))
+async def _roll_back(connection: Connection, operation: Operation) -> Operation:
+    error = await _first_error(connection, operation)
+    operation = replace(operation, error=error)
+    await operations.set_error(connection, operation.uuid, error)
     await operations.extend_deadline(connection, operation.uuid, ROLLBACK_SECONDS)
     if operation.type in moves.CHANGES:
-        await _order(connection, operation, moves.ROLLBACK, await changes.revert(connection, operation))
-        return
+        return await _order(connection, operation, moves.ROLLBACK, await changes.revert(connection, operation))
     l2_uuid, cluster_uuid = _subject(operation)
     if operation.type == moves.ATTACH:
         await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "undoing", operation.uuid)
-        await _release(connection, operation, moves.ROLLBACK)
-    else:
-        await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "attached", operation.uuid)
-        await _realize(connection, operation, moves.ROLLBACK)
+        return await _release(connection, operation, moves.ROLLBACK)
+    await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "attached", operation.uuid)
+    return await _realize(connection, operation, moves.ROLLBACK)
 
 
 # ---- ends --------------------------------------------------------------------------------------------------------
@@ -197,14 +219,15 @@ async def _roll_back(connection: Connection, operation: Operation) -> None:
 
 async def _succeed(connection: Connection, operation: Operation) -> None:
     deleted_host = None
+    events = []
     if operation.type == moves.ATTACH:
         l2_uuid, cluster_uuid = _subject(operation)
         await l2_networks.set_attachment(connection, l2_uuid, cluster_uuid, "attached", None)
-        await announce.event(connection, "l2.attached", await l2_networks.get(connection, l2_uuid))
+        events.append(announce.event_of("l2.attached", await l2_networks.get(connection, l2_uuid)))
     elif operation.type == moves.DETACH:
         l2_uuid, cluster_uuid = _subject(operation)
         await l2_networks.remove_attachment(connection, l2_uuid, cluster_uuid)
-        await announce.event(connection, "l2.detached", await l2_networks.get(connection, l2_uuid))
+        events.append(announce.event_of("l2.detached", await l2_networks.get(connection, l2_uuid)))
     elif operation.type in moves.CHANGES:
         await changes.close(connection, operation, changed=True)
     elif operation.type == moves.DELETE_HOST and operation.host_uuid is not None:
@@ -213,13 +236,13 @@ async def _succeed(connection: Connection, operation: Operation) -> None:
             await service_marks.mark_of_host(connection, operation.host_uuid)
             await hosts.delete(connection, operation.host_uuid)
             await revocations.add(connection, operation.host_uuid)
-            await announce.event(connection, "host.deleted", deleted_host)
+            events.append(announce.event_of("host.deleted", deleted_host))
     # The inquiries' answer is made of the steps of the phase that ends now.
     value = await answers.value_of(connection, operation, deleted_host)
-    await operations.finish(connection, operation.uuid, "succeeded", None)
+    ended = await operations.finish(connection, operation.uuid, "succeeded", None)
     if value is None and operation.type != moves.DELETE_HOST:
-        value = await operations.get(connection, operation.uuid)
-    await tell(connection, operation, ok_reply(value))
+        value = ended
+    await tell(connection, ended, ok_reply(value), events)
 
 
 async def _fail(connection: Connection, operation: Operation) -> None:
@@ -228,9 +251,8 @@ async def _fail(connection: Connection, operation: Operation) -> None:
         await changes.close(connection, operation, changed=False)
     elif operation.type in {moves.ATTACH, moves.DETACH}:
         await _fail_attachment(connection, operation)
-    await operations.finish(connection, operation.uuid, "failed", error)
-    inventory = await operations.get(connection, operation.uuid)
-    await tell(connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json())
+    ended = await operations.finish(connection, operation.uuid, "failed", error)
+    await tell(connection, ended, ErrorReply(error=answers.with_operation(error, ended)).to_json())
 
 
 async def _fail_attachment(connection: Connection, operation: Operation) -> None:
@@ -251,14 +273,17 @@ async def _fail_attachment(connection: Connection, operation: Operation) -> None
     await peers.mark_stale(connection, [l2_uuid], at_once=True)
 
 
-async def tell(connection: Connection, operation: Operation, answer: bytes) -> None:
-    """The operation has ended: keep the answer, give it to all who wait, and tell the world."""
+async def tell(
+    connection: Connection, ended: OperationInventory, answer: bytes, events: Sequence[Outgoing] = ()
+) -> None:
+    """The operation has ended: keep the answer, give it to all who wait, and tell the world; of `events` as well."""
     # The order matters: a repeated request either finds the answer, or was noted as a waiter before this.
-    await operations.store_answer(connection, operation.uuid, answer)
-    await announce.answer(connection, await operations.take_waiters(connection, operation.uuid), answer)
-    if operation.type not in moves.INQUIRIES:
-        finished = OperationFinished(operation=await operations.get(connection, operation.uuid))
-        await announce.event(connection, finished.message_type, finished)
+    await operations.store_answer(connection, ended.uuid, answer)
+    replies = announce.answers(await operations.take_waiters(connection, ended.uuid), answer)
+    finished = []
+    if ended.type not in moves.INQUIRIES:
+        finished = [announce.event_of(OperationFinished.message_type, OperationFinished(operation=ended))]
+    await enqueue(connection, [*replies, *events, *finished])
 
 
 async def _first_error(connection: Connection, operation: Operation) -> ErrorBody:

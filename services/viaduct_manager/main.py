@@ -16,7 +16,7 @@ from viaduct_common.plugins import PluginError
 from viaduct_common.postgres.idempotency import IdempotentExecutor, purge_answers
 from viaduct_common.postgres.migrations import migrate
 from viaduct_common.postgres.outbox import OnUnroutable, OutboxRelay
-from viaduct_common.postgres.pool import open_pool, transaction
+from viaduct_common.postgres.pool import Post, open_pool, transaction
 from viaduct_common.process import stop_signals
 from viaduct_common.settings import read_settings
 from viaduct_common.telemetry import HealthServer, configure_logging
@@ -68,25 +68,25 @@ async def run(settings: ManagerSettings) -> None:
     """
     l2_types, hooks = L2Types.from_entry_points(), VmHooks.from_entry_points()
     secret = bytes.fromhex(settings.enrolment_secret_file.read_text().strip())
+    post = Post()
     vhost = URL(settings.amqp_url).path.removeprefix("/") or "/"
     async with (
         stop_signals() as stop,
-        open_pool(settings.postgres_url, "viaduct-manager") as pool,
+        open_pool(settings.postgres_url, "viaduct-manager", post=post) as pool,
         Bus(settings.amqp_url, name="viaduct-manager", declares=True) as bus,
         Enrolment(settings.broker_api_url, vhost, secret, bus, settings.host_queue_type) as enrolment,
     ):
         await migrate(pool, *migration_folders())
-        relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment))
-        refresher = PeerRefresher(pool, committed=relay.wake)
+        relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment), post=post)
+        refresher = PeerRefresher(pool)
         addresses = ServiceAddresses(bus)
         services = NetworkServices.from_entry_points(ProviderTools(addresses))
         async with transaction(pool) as connection:
             await association.register(connection, services)
         vm_conductor, inventories = VmConductor(l2_types, hooks, services), NicInventories(l2_types)
-        waits = ServiceWaits(pool, committed=relay.wake)
+        waits = ServiceWaits(pool)
 
         def told() -> None:
-            relay.wake()
             refresher.wake()
             service_refresher.wake()
 

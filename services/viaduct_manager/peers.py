@@ -7,14 +7,13 @@ looked at after both are in, and each learns of the other. It compares what each
 should know, so a mark too many costs a look and no message, and it waits for no lock.
 """
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from uuid import UUID
 
 import structlog
 
-from viaduct_common.bus import StoreUnavailable
-from viaduct_common.postgres.pool import Connection, Pool, transaction
+from viaduct_common.postgres.pool import Connection, Pool, single_statements, transaction
+from viaduct_common.postgres.wakeful import Wakeful
 from viaduct_manager import announce
 from viaduct_manager.store import told, tunnels
 
@@ -61,40 +60,27 @@ async def refresh(connection: Connection, l2_uuids: list[UUID]) -> int:
 class PeerRefresher:
     """Any number of managers may run one each."""
 
-    def __init__(self, pool: Pool, committed: Callable[[], None]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._committed = committed
-        self._wake = asyncio.Event()
+        self._loop = Wakeful("peers", self._look, poll_seconds=POLL_SECONDS, spacing_seconds=SPACING_SECONDS)
 
     def wake(self) -> None:
         """Something was committed: do not wait for the next poll."""
-        self._wake.set()
+        self._loop.wake()
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            self._wake.clear()
-            try:
-                await self._look()
-            except StoreUnavailable as error:
-                log.warning("peers_store_unavailable", reason=str(error))
-            except Exception:  # what keeps one network from being told must not end the process: it is looked at again
-                log.exception("peers_crashed")
-            try:
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-            await asyncio.sleep(SPACING_SECONDS)
+        await self._loop.run()
 
-    async def _look(self) -> None:
-        async with transaction(self._pool) as connection:
+    async def _look(self) -> bool:
+        async with single_statements(self._pool) as connection:
             if not await tunnels.any_stale(connection):
-                return
+                return False
+        async with transaction(self._pool) as connection:
             l2_uuids = await tunnels.take_stale(connection, NETWORKS_AT_ONCE)
             if not l2_uuids:  # another manager is at them
-                return
+                return False
             renewed = await refresh(connection, l2_uuids)
         if renewed:
             log.info("peers_told", l2_networks=len(l2_uuids), realizations=renewed)
-        self._committed()
+        return False

@@ -15,7 +15,7 @@ from viaduct_manager.model.retries import SERVICE_CODES, retry_after_seconds
 from viaduct_manager.model.sync import DONE, expected_digest, needs_sync, settled
 from viaduct_manager.network_services.api import Change
 from viaduct_manager.network_services.registry import NetworkServices
-from viaduct_manager.store import hosts, operations, service_inquiries, service_states, steps
+from viaduct_manager.store import hosts, operations, service_inquiries, service_states
 
 log = structlog.get_logger()
 
@@ -133,15 +133,15 @@ class ServiceReports:
 
     async def _inquired(self, connection: Connection, host_uuid: UUID, completion: ServiceCompletion) -> None:
         for operation_uuid in await service_inquiries.of_command(connection, host_uuid, completion.command_id):
-            if await operations.lock(connection, operation_uuid) is None:
+            operation = await operations.lock(connection, operation_uuid)
+            if operation is None:
                 continue
             if await service_inquiries.record(connection, operation_uuid, host_uuid, completion.items):
-                await steps.end_step(connection, operation_uuid, host_uuid, "done")
-                await conductor.advance(connection, operation_uuid)
+                await conductor.advance(connection, await conductor.end_step(connection, operation, host_uuid, "done"))
 
     async def _end_steps(self, connection: Connection, host_uuid: UUID, completion: ServiceCompletion) -> None:
         """Only the removal of a host waits for a command: whatever came of that, it goes on."""
-        for operation_uuid in sorted(await steps.of_command(connection, host_uuid, completion.command_id)):
-            if await operations.lock(connection, operation_uuid) is not None:
-                await steps.end_step(connection, operation_uuid, host_uuid, "done", command_id=completion.command_id)
-                await conductor.advance(connection, operation_uuid)
+        for operation in await operations.awaiting(connection, host_uuid, [], completion.command_id):
+            command_id = completion.command_id
+            ended = await conductor.end_step(connection, operation, host_uuid, "done", command_id=command_id)
+            await conductor.advance(connection, ended)

@@ -199,16 +199,13 @@ class VmConductor:
             answer = [NicInventory.model_validate(one) for one in released or []]
             for one in answer:
                 await announce.event(connection, "nic.released", one)
-        await operations.finish(connection, operation.uuid, "succeeded", None)
-        await conductor.tell(connection, operation, ok_reply(answer))
+        ended = await operations.finish(connection, operation.uuid, "succeeded", None)
+        await conductor.tell(connection, ended, ok_reply(answer))
 
     async def _fail(self, connection: Connection, operation: Operation, error: ErrorBody) -> None:
         await nics.end_operation(connection, operation.uuid)
-        await operations.finish(connection, operation.uuid, "failed", error)
-        inventory = await operations.get(connection, operation.uuid)
-        await conductor.tell(
-            connection, operation, ErrorReply(error=answers.with_operation(error, inventory)).to_json()
-        )
+        ended = await operations.finish(connection, operation.uuid, "failed", error)
+        await conductor.tell(connection, ended, ErrorReply(error=answers.with_operation(error, ended)).to_json())
 
 
 def _l2_uuids(touched: list[Nic]) -> list[UUID]:

@@ -17,7 +17,7 @@ from viaduct_common.bus import StoreUnavailable
 from viaduct_common.errors import DeadlineExceeded, ViaductError
 from viaduct_common.messages.base import ErrorBody
 from viaduct_common.messages.ipam import UsedIpInventory
-from viaduct_common.postgres.pool import Connection, Pool, transaction
+from viaduct_common.postgres.pool import Connection, Pool, single_statements, transaction
 from viaduct_manager.nic_ipam import IPAM_SECONDS, NicIpam
 from viaduct_manager.store import account_networks, nic_addresses, vm_operations
 from viaduct_manager.store.nic_addresses import Claimed
@@ -36,7 +36,7 @@ Answer = list[UsedIpInventory] | ErrorBody | None
 
 class VmWorker:
     """Args:
-    committed: called after each commit (wakes the outbox relay).
+    committed: called after each commit.
     """
 
     def __init__(self, pool: Pool, conductor: VmConductor, ipam: NicIpam, committed: Callable[[], None]) -> None:
@@ -62,7 +62,7 @@ class VmWorker:
 
     async def _move_operations(self) -> bool:
         """One round; true if there was something to do."""
-        async with transaction(self._pool) as connection:
+        async with single_statements(self._pool) as connection:
             due = await vm_operations.due(connection, DUE_AT_MOST)
         turns = asyncio.Semaphore(AT_ONCE)
 
@@ -93,6 +93,9 @@ class VmWorker:
     async def _serve_nics(self) -> bool:
         """One round: ask IPAM about all that can be claimed; true if something was done."""
         gone: list[UUID] = []
+        async with single_statements(self._pool) as connection:
+            if not await nic_addresses.any_due(connection):
+                return False
         async with transaction(self._pool) as connection:
             claimed = await nic_addresses.claim(connection)
             if not claimed:

@@ -1,11 +1,15 @@
-"""How long an attach and a detach take on one idle host, against one way through the broker, and against the echo."""
+"""How long an attach and a detach take on one idle host, against one way through the broker, against the echo, and what
+of it is the kernel's: the same links by `ip -batch` in a namespace beside, less what an `ip -batch` of nothing takes.
+"""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
 
 from bench.echo import echo
+from bench.inside import batch, creation, namespace, wants
 from bench.measure import Comparison, Contender, compare, median_seconds, rounds
 from local_stack.stack import Stack
 from viaduct_common.client import ViaductClient
@@ -14,7 +18,8 @@ TITLE = "Attach and detach, one idle host (client -> manager -> agent and back, 
 ROUNDS = 6
 PAIRS = 6  # attaches and detaches a round
 TRIPS = 40
-TARGET = 10.0  # and the kernel's own time, which is not taken off
+NETWORKS = 20  # made in one `ip -batch`
+TARGET = 10.0  # and the kernel's own time, which has a line of its own
 
 
 @dataclass
@@ -54,11 +59,30 @@ async def run(stack: Stack) -> list[Comparison]:
             "trip": partial(median_seconds, bare.round_trip, TRIPS),
             "echo": partial(median_seconds, bare.call, TRIPS),
             "pairs": pairs,
+            "kernel": partial(asyncio.to_thread, _kernel_seconds),
         }
         seconds = await rounds(contenders, ROUNDS)
-    found = []
-    for name, ours in (("attach", per_round.attach[1:]), ("detach", per_round.detach[1:])):
-        for baseline, text in (("trip", "a transient message to oneself"), ("echo", "echo")):
-            target = TARGET if (name, baseline) == ("attach", "echo") else None
-            found.append(compare(f"l2.{name}", ours, text, seconds[baseline], unit="ms", target=target))
-    return found
+    attach, detach, kernel = per_round.attach[1:], per_round.detach[1:], seconds["kernel"]
+    beside = [whole - part for whole, part in zip(attach, kernel, strict=True)]
+    return [
+        compare("l2.attach", attach, "a transient message to oneself", seconds["trip"], unit="ms"),
+        compare("l2.attach", attach, "echo", seconds["echo"], unit="ms"),
+        compare("l2.attach", attach, "the kernel: ip -batch of its links", kernel, unit="ms"),
+        compare("l2.attach less the kernel", beside, "echo", seconds["echo"], unit="ms", target=TARGET),
+        compare("l2.detach", detach, "a transient message to oneself", seconds["trip"], unit="ms"),
+        compare("l2.detach", detach, "echo", seconds["echo"], unit="ms"),
+    ]
+
+
+def _kernel_seconds() -> float:
+    """What the kernel takes for the links of one attach, of many made in one go."""
+    wanted = wants("novlan", NETWORKS)
+    with namespace("novlan", NETWORKS) as netns:
+
+        def seconds(lines: list[str]) -> float:
+            began = time.perf_counter()
+            batch("ip", netns, lines)
+            return time.perf_counter() - began
+
+        nothing = median(seconds([""]) for _ in range(PAIRS))
+        return (seconds([line for want in wanted for line in creation("novlan", want)]) - nothing) / NETWORKS

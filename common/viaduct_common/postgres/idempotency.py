@@ -1,4 +1,5 @@
-"""Mutating requests are done once: claim, effect and answer are one transaction.
+"""Mutating requests are done once: claim, effect and answer are one transaction. A refusal has no effect, so its claim
+and answer are another one, after the first was rolled back.
 
 Two deliveries of one message id at the same moment: the second's claim waits in the unique index until the first has
 committed, then reads its answer.
@@ -29,6 +30,11 @@ KEEP = timedelta(hours=24)
 
 _CLAIM = """
     INSERT INTO request (sender, message_id, type) VALUES ($1, $2, $3)
+    ON CONFLICT DO NOTHING
+    RETURNING true
+"""
+_CLAIM_REFUSED = """
+    INSERT INTO request (sender, message_id, type, answer) VALUES ($1, $2, $3, $4)
     ON CONFLICT DO NOTHING
     RETURNING true
 """
@@ -106,6 +112,14 @@ class Pending:
     operation_uuid: UUID
 
 
+class _Refused(Exception):
+    """By the handler, for good: the transaction is to be rolled back."""
+
+    def __init__(self, error: ViaductError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 Handler = Callable[[Any, Connection, RequestContext], Awaitable[Any]]
 
 
@@ -142,8 +156,11 @@ class IdempotentExecutor:
         ViaductError: refused, and nothing was changed.
         StoreUnavailable: the database is away; repeat it.
         """
-        async with transaction(self._pool) as connection:
-            answer = await self._answer(request, connection, context)
+        try:
+            async with transaction(self._pool) as connection:
+                answer = await self._answer(request, connection, context)
+        except _Refused as refused:
+            answer = await self._keep_refusal(request, context, refused.error)
         self._committed()
         return answer
 
@@ -162,19 +179,28 @@ class IdempotentExecutor:
         if not await connection.fetchval(_CLAIM, *key, request.message_type):
             return await self._former_answer(connection, request.message_type, context)
         try:
-            async with connection.transaction():  # a savepoint: a refusal is kept, its half-done effect is not
-                value = await self._handlers[request.message_type](request, connection, context)
+            value = await self._handlers[request.message_type](request, connection, context)
         except ViaductError as error:
             if error.retryable:
                 raise
-            answer = ErrorReply(error=error.to_body()).to_json()
-        else:
-            if isinstance(value, Pending):
-                await connection.execute(_STORE, *key, None, value.operation_uuid)
-                return await self._wait_too(connection, value.operation_uuid, context)
-            answer = ok_reply(value)
+            raise _Refused(error) from error
+        if isinstance(value, Pending):
+            await connection.execute(_STORE, *key, None, value.operation_uuid)
+            return await self._wait_too(connection, value.operation_uuid, context)
+        answer = ok_reply(value)
         await connection.execute(_STORE, *key, answer, None)
         return answer
+
+    async def _keep_refusal(
+        self, request: Request[Any], context: RequestContext, error: ViaductError
+    ) -> bytes | Deferred:
+        """Unless the same message was done meanwhile, by who was waiting for our claim: that answer stands then."""
+        answer = ErrorReply(error=error.to_body()).to_json()
+        async with transaction(self._pool) as connection:
+            claim = context.sender, context.message_id, request.message_type, answer
+            if await connection.fetchval(_CLAIM_REFUSED, *claim):
+                return answer
+            return await self._former_answer(connection, request.message_type, context)
 
     async def _former_answer(
         self, connection: Connection, message_type: str, context: RequestContext

@@ -3,14 +3,15 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 import structlog
 from pydantic_core import to_json
 
+from viaduct_common.bus.envelope import Outgoing
 from viaduct_common.bus.failures import StoreUnavailable
 
 log = structlog.get_logger()
@@ -27,6 +28,32 @@ SESSION_SETTINGS = {
 
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
 Pool: TypeAlias = asyncpg.Pool
+
+
+class Letter(NamedTuple):
+    """A message in the outbox, and the number of its row; no message for one that is left to the relay."""
+
+    number: int
+    message: Outgoing | None
+
+
+class Post:
+    """Where a pool's transactions leave what they have written to the outbox, once it is committed.
+
+    Without a `deliver` it stays there until a relay looks.
+    """
+
+    deliver: Callable[[Sequence[Letter]], None] | None = None
+
+
+class Session(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that knows what its transaction wrote to the outbox."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.post = Post()
+        self.letters: list[Letter] = []
+
 
 # The pool's own reset stays on, though it is a round trip: it is what finds a connection that died in the middle of
 # something, and keeps it from the next one who asks.
@@ -59,21 +86,33 @@ def store_failures() -> Iterator[None]:
 
 @asynccontextmanager
 async def open_pool(
-    url: str, application_name: str, *, max_size: int = 10, patience_seconds: float = 300.0
+    url: str,
+    application_name: str,
+    *,
+    max_size: int = 10,
+    patience_seconds: float = 300.0,
+    post: Post | None = None,
 ) -> AsyncIterator[Pool]:
     """A pool of connections. The first is made at once; a database that is still starting is waited for.
+
+    Args:
+        post: of the process's outbox relay, if messages are to be sent as soon as they are committed.
 
     Raises:
         StoreUnavailable: no database answered at the URL within the patience.
     """
-    pool = await _connect(url, application_name, max_size, patience_seconds)
+    pool = await _connect(url, application_name, max_size, patience_seconds, post or Post())
     try:
         yield pool
     finally:
         await close_pool(pool)
 
 
-async def _connect(url: str, application_name: str, max_size: int, patience_seconds: float) -> Pool:
+async def _connect(url: str, application_name: str, max_size: int, patience_seconds: float, post: Post) -> Pool:
+    async def set_up(session: Session) -> None:
+        session.post = post
+        await _speak_json(session)
+
     give_up = time.monotonic() + patience_seconds
     while True:
         try:
@@ -85,7 +124,8 @@ async def _connect(url: str, application_name: str, max_size: int, patience_seco
                     command_timeout=20,
                     timeout=10,
                     server_settings={"application_name": application_name, **SESSION_SETTINGS},
-                    init=_speak_json,
+                    init=set_up,
+                    connection_class=Session,
                 )
         except StoreUnavailable as error:
             if time.monotonic() > give_up:
@@ -111,12 +151,28 @@ async def close_pool(pool: Any) -> None:
 
 
 @asynccontextmanager
+async def single_statements(pool: Pool) -> AsyncIterator[Connection]:
+    """One connection whose statements are a transaction each: for a look whether there is something to do at all.
+
+    Raises:
+        StoreUnavailable: the database is away.
+    """
+    with store_failures():
+        async with pool.acquire(timeout=10) as connection:
+            yield connection
+
+
+@asynccontextmanager
 async def transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """One connection in one READ COMMITTED transaction.
+    """One connection in one READ COMMITTED transaction. What it wrote to the outbox is sent when it is committed.
 
     Raises:
         StoreUnavailable: the database is away; the transaction is not committed, or its outcome is unknown.
     """
     with store_failures():
-        async with pool.acquire(timeout=10) as connection, connection.transaction():
-            yield connection
+        async with pool.acquire(timeout=10) as connection:
+            connection.letters.clear()
+            async with connection.transaction():
+                yield connection
+            if connection.letters and connection.post.deliver is not None:
+                connection.post.deliver(tuple(connection.letters))

@@ -15,7 +15,7 @@ from viaduct_manager.handlers.l2_networks import L2Handlers, refuse_of_account
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.handlers.outcomes import outcome
 from viaduct_manager.model import moves
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, rivals, services, steps
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, rivals, services
 from viaduct_manager.store.operations import Operation
 
 
@@ -42,9 +42,8 @@ class AttachmentHandlers:
             operation.uuid,
             tunnel_cidr=request.tunnel_cidr,
         )
-        await self._ask_reachable(connection, operation, network, cluster.uuid, "realize")
-        await conductor.advance(connection, operation.uuid)
-        return await self._outcome(connection, operation.uuid, context, wait=request.wait)
+        operation = await self._ask_reachable(connection, operation, network, cluster.uuid, "realize")
+        return await outcome(connection, operation, context, wait=request.wait)
 
     async def detach(self, request: DetachL2, connection: Connection, context: RequestContext) -> Any:
         network = await l2_networks.hold(connection, request.l2_network_uuid)
@@ -70,11 +69,10 @@ class AttachmentHandlers:
         operation = await self._begin(connection, context, request, moves.DETACH, moves.PREFLIGHT, forced=request.force)
         await l2_networks.set_attachment(connection, network.uuid, cluster.uuid, "detaching", operation.uuid)
         if request.force:
-            await steps.begin_phase(connection, operation.uuid, moves.PREFLIGHT, [])
+            operation = await conductor.begin(connection, operation, moves.PREFLIGHT, [])
         else:
-            await self._ask_reachable(connection, operation, network, cluster.uuid, "release")
-        await conductor.advance(connection, operation.uuid)
-        return await self._outcome(connection, operation.uuid, context, wait=request.wait)
+            operation = await self._ask_reachable(connection, operation, network, cluster.uuid, "release")
+        return await outcome(connection, operation, context, wait=request.wait)
 
     async def check(self, request: CheckL2, connection: Connection, context: RequestContext) -> Any:
         network = await l2_networks.get(connection, request.l2_network_uuid)
@@ -93,7 +91,7 @@ class AttachmentHandlers:
             cluster_uuid=request.cluster_uuid,
             host_uuid=request.host_uuid,
         )
-        await conductor.inquire(
+        operation = await conductor.inquire(
             connection,
             operation,
             network,
@@ -125,7 +123,7 @@ class AttachmentHandlers:
             cluster_uuid=cluster.uuid,
             action=request.action,
         )
-        await conductor.inquire(
+        operation = await conductor.inquire(
             connection,
             operation,
             network,
@@ -166,10 +164,10 @@ class AttachmentHandlers:
         network: L2NetworkInventory,
         cluster_uuid: UUID,
         action: str,
-    ) -> None:
+    ) -> Operation:
         """The pre-flight: every host that could be told to do it says first whether it can."""
         reachable = await hosts.reachable(connection, cluster_uuids=[cluster_uuid])
-        await conductor.inquire(
+        return await conductor.inquire(
             connection,
             operation,
             network,
@@ -223,14 +221,8 @@ class AttachmentHandlers:
             return None
         return list(await l2_networks.attached_to(connection, network.parent_uuid or network.uuid))
 
-    async def _outcome(
-        self, connection: Connection, operation_uuid: UUID, context: RequestContext, *, wait: bool
-    ) -> Any:
-        return await outcome(connection, operation_uuid, context, wait=wait)
-
     async def _inquiry_outcome(self, connection: Connection, operation: Operation, context: RequestContext) -> Any:
-        await conductor.advance(connection, operation.uuid)
-        if await operations.lock(connection, operation.uuid) is None:
+        if not await conductor.advance(connection, operation):
             value = await answers.value_of(connection, operation, None)
             return value if value is not None else L2Plan(action=operation.action or "")
         if not context.may_defer:

@@ -78,12 +78,11 @@ class ChangeHandlers:
         )
         if change.wanted == change.former:
             await steps.begin_phase(connection, operation.uuid, moves.PREFLIGHT, [])
-            await operations.finish(connection, operation.uuid, "succeeded", None)
-            return await operations.get(connection, operation.uuid)
+            return await operations.finish(connection, operation.uuid, "succeeded", None)
         cluster_uuids = await changes.lock_clusters(connection, network.uuid)
         await changes.claim(connection, network, cluster_uuids, change, operation.uuid)
         reachable = await changes.reachable(connection, network.uuid)
-        await conductor.inquire(
+        operation = await conductor.inquire(
             connection,
             operation,
             wanted.of(network),
@@ -91,8 +90,7 @@ class ChangeHandlers:
             action="realize",
             host_states=dict.fromkeys(reachable, "connected"),
         )
-        await conductor.advance(connection, operation.uuid)
-        return await outcome(connection, operation.uuid, context, wait=request.wait)
+        return await outcome(connection, operation, context, wait=request.wait)
 
 
 async def refuse_while_busy(connection: Connection, network: L2NetworkInventory) -> None:

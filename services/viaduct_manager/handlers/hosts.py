@@ -22,7 +22,7 @@ from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
 from viaduct_manager.network_services.api import Change
 from viaduct_manager.network_services.registry import NetworkServices
-from viaduct_manager.store import hosts, nics, operations, realizations, revocations, services, steps
+from viaduct_manager.store import hosts, nics, operations, realizations, revocations, services
 from viaduct_manager.store.steps import NewStep
 
 
@@ -102,11 +102,10 @@ class HostHandlers:
         if served and host.state == "connected":
             command_id = await service_orders.sync(connection, host.uuid, operation_uuid=operation.uuid)
             asked = NewStep(host.uuid, "pending", command_id)
-            await steps.begin_phase(connection, operation.uuid, moves.SERVICES, [asked])
+            operation = await conductor.begin(connection, operation, moves.SERVICES, [asked])
         else:
-            await conductor.release_host(connection, operation, host)
-        await conductor.advance(connection, operation.uuid)
-        if await operations.lock(connection, operation.uuid) is None:
+            operation = await conductor.release_host(connection, operation, host)
+        if not await conductor.advance(connection, operation):
             return host
         if not context.may_defer:
             raise InvalidRequest.of_field("type", "a connected host cannot be removed inside a batch")

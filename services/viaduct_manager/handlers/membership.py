@@ -51,10 +51,9 @@ async def move(request: MoveHost, connection: Connection, context: RequestContex
     asked = NewStep(host.uuid, "skipped")  # it converges when it returns
     if host.state == "connected" and not host.maintenance:
         asked = NewStep(host.uuid, "pending", await announce.sync(connection, host.uuid, operation_uuid=operation.uuid))
-    await steps.begin_phase(connection, operation.uuid, moves.REALIZE, [asked])
+    operation = await conductor.begin(connection, operation, moves.REALIZE, [asked])
     await announce.event(connection, "host.updated", host)
-    await conductor.advance(connection, operation.uuid)
-    return await outcome(connection, operation.uuid, context, wait=request.wait, value=host)
+    return await outcome(connection, operation, context, wait=request.wait, value=host)
 
 
 def _refuse_unfit(former: ClusterInventory, latter: ClusterInventory) -> None:

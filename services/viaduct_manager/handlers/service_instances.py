@@ -14,7 +14,7 @@ from viaduct_manager.model import moves
 from viaduct_manager.network_services.api import Change
 from viaduct_manager.network_services.registry import NetworkServices
 from viaduct_manager.network_services.waits import end_if_settled
-from viaduct_manager.store import hosts, operations, service_inquiries, service_marks, service_waits, services, steps
+from viaduct_manager.store import hosts, operations, service_inquiries, service_marks, service_waits, services
 from viaduct_manager.store.steps import NewStep
 
 
@@ -55,9 +55,8 @@ class ServiceInstanceHandlers:
             NewStep(host_uuid, "pending" if host_uuid in reached else "skipped")
             for host_uuid in sorted({one.host_uuid for one in asked})
         ]
-        await steps.begin_phase(connection, operation.uuid, moves.INQUIRE, begun)
-        await conductor.advance(connection, operation.uuid)
-        if await operations.lock(connection, operation.uuid) is None:
+        operation = await conductor.begin(connection, operation, moves.INQUIRE, begun)
+        if not await conductor.advance(connection, operation):
             return await service_inquiries.answers(connection, operation.uuid)
         return Pending(operation.uuid)
 

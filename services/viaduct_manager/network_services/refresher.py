@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 
 from viaduct_common.bus.failures import StoreUnavailable
 from viaduct_common.errors import ViaductError
-from viaduct_common.postgres.pool import Connection, Pool, transaction
+from viaduct_common.postgres.pool import Connection, Pool, single_statements, transaction
 from viaduct_common.postgres.wakeful import Wakeful
 from viaduct_manager import service_orders
 from viaduct_manager.model.service_plan import Spec, plan
@@ -73,7 +73,7 @@ class ServiceRefresher:
     async def _look(self) -> bool:
         """True if something was done: it may have led to more."""
         self._marked = False
-        async with transaction(self._pool) as connection:
+        async with single_statements(self._pool) as connection:
             due = await service_marks.due(connection, PROBLEM_SECONDS)
         if due.networks or due.problems:
             await self._mark(due)

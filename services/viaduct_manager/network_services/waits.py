@@ -4,13 +4,12 @@ Any number of managers may run the duty. What is waited for stands in Postgres; 
 again should his question have been lost.
 """
 
-from collections.abc import Callable
 from uuid import UUID
 
 from viaduct_common.errors import DeadlineExceeded
 from viaduct_common.messages.base import ErrorReply
 from viaduct_common.postgres.idempotency import ok_reply
-from viaduct_common.postgres.pool import Connection, Pool, transaction
+from viaduct_common.postgres.pool import Connection, Pool, single_statements, transaction
 from viaduct_common.postgres.wakeful import Wakeful
 from viaduct_manager import conductor
 from viaduct_manager.store import operations, service_waits, services
@@ -20,13 +19,8 @@ AT_ONCE = 64
 
 
 class ServiceWaits:
-    """Args:
-    committed: called after each commit (wakes the outbox relay).
-    """
-
-    def __init__(self, pool: Pool, committed: Callable[[], None]) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._committed = committed
         self._waiting = False
         self._loop = Wakeful("service waits", self._look, poll_seconds=POLL_SECONDS)
 
@@ -40,12 +34,11 @@ class ServiceWaits:
         await self._loop.run()
 
     async def _look(self) -> bool:
-        async with transaction(self._pool) as connection:
+        async with single_statements(self._pool) as connection:
             self._waiting, due = await service_waits.awaited(connection, AT_ONCE)
         for operation_uuid in due:
             async with transaction(self._pool) as connection:
                 await end_if_settled(connection, operation_uuid)
-            self._committed()
         return False
 
 
@@ -56,9 +49,9 @@ async def end_if_settled(connection: Connection, operation_uuid: UUID) -> None:
     stands = await service_waits.look(connection, operation_uuid)
     if not stands.unsettled:
         found = await services.of_services(connection, await service_waits.awaited_by(connection, operation_uuid))
-        await operations.finish(connection, operation_uuid, "succeeded", None)
-        await conductor.tell(connection, operation, ok_reply(found))
+        ended = await operations.finish(connection, operation_uuid, "succeeded", None)
+        await conductor.tell(connection, ended, ok_reply(found))
     elif operation.seconds_left <= 0:
         error = DeadlineExceeded("services have not settled within the request's time").to_body()
-        await operations.finish(connection, operation_uuid, "failed", error)
-        await conductor.tell(connection, operation, ErrorReply(error=error).to_json())
+        ended = await operations.finish(connection, operation_uuid, "failed", error)
+        await conductor.tell(connection, ended, ErrorReply(error=error).to_json())

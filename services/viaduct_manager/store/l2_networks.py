@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import asyncpg
-
 from viaduct_common.errors import AlreadyExists, InUse, L2Conflict, NotFound
 from viaduct_common.messages.base import Page
 from viaduct_common.messages.l2 import L2NetworkInventory, QueryL2, UpdateL2
@@ -35,7 +33,7 @@ _SELECT = """
 _GET = _SELECT + "WHERE uuid = $1 AND NOT deleted"
 _GET_MANY = _SELECT + "WHERE uuid = ANY($1::uuid[])"
 _LOCK = "SELECT uuid FROM l2_network WHERE uuid = $1 AND NOT deleted FOR UPDATE"
-_LOCK_SHARED = "SELECT uuid FROM l2_network WHERE uuid = $1 AND NOT deleted FOR SHARE"
+_HOLD = _GET + " FOR SHARE"
 _REVISION = "SELECT revision FROM l2_network WHERE uuid = $1 AND NOT deleted"
 _UPDATE = """
     UPDATE l2_network SET name = coalesce($2, name), description = coalesce($3, description),
@@ -91,10 +89,6 @@ _LISTING = Listing(
     default_sort="createdAt",
 )
 
-_ATTACH = """
-    INSERT INTO attachment (l2_uuid, cluster_uuid, conflict_key, state, operation_uuid, tunnel_cidr)
-    VALUES ($1, $2, $3, 'attaching', $4, $5)
-"""
 _ATTACHMENT = "SELECT * FROM attachment WHERE l2_uuid = $1 AND cluster_uuid = $2 FOR UPDATE"
 _ATTACHED_TO = "SELECT cluster_uuid, state FROM attachment WHERE l2_uuid = $1"
 _SET_ATTACHMENT = "UPDATE attachment SET state = $3, operation_uuid = $4 WHERE l2_uuid = $1 AND cluster_uuid = $2"
@@ -167,13 +161,15 @@ async def get_many(connection: Connection, uuids: list[UUID]) -> dict[UUID, L2Ne
 
 
 async def hold(connection: Connection, uuid: UUID) -> L2NetworkInventory:
-    """The network, safe from being deleted until the transaction ends.
+    """The network, safe from being changed or deleted until the transaction ends.
 
     Raises:
         NotFound: there is none.
     """
-    await connection.fetchrow(_LOCK_SHARED, uuid)
-    return await get(connection, uuid)
+    row = await connection.fetchrow(_HOLD, uuid)
+    if row is None:
+        raise NotFound.of(KIND, uuid)
+    return _inventory(row)
 
 
 async def lock(connection: Connection, uuid: UUID) -> L2NetworkInventory:
@@ -246,30 +242,26 @@ async def attach(
     *,
     tunnel_cidr: Cidr | None = None,
 ) -> None:
-    """Commit to the intent: of several at the same moment that conflict, one gets through.
+    """Commit to the intent: of several at the same moment that conflict, one gets through. Who is refused has to roll
+    back.
 
     Raises:
         AlreadyExists: it is attached, or being attached. L2Conflict: `details.l2NetworkUuid` names the other.
     """
+    if await rivals.stake(connection, cluster_uuid, claim, operation_uuid, tunnel_cidr):
+        return
     former = await find_attachment(connection, network.uuid, cluster_uuid)
-    if former is not None:
+    if former is not None and former.operation_uuid != operation_uuid:
         raise AlreadyExists(
             f"L2 network {network.name} is {former.state} to this cluster already",
             state=former.state,
             l2NetworkUuid=str(network.uuid),
             clusterUuid=str(cluster_uuid),
         )
-    try:
-        async with connection.transaction():
-            await connection.execute(
-                _ATTACH, network.uuid, cluster_uuid, claim.conflict_key, operation_uuid, tunnel_cidr
-            )
-            await rivals.stake(connection, cluster_uuid, claim)
-    except (asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError) as error:
-        found = await rivals.find(connection, [cluster_uuid], claim)
-        raise found.get(cluster_uuid) or L2Conflict(
-            "another attach of this network to this cluster was faster", l2NetworkUuid=str(network.uuid)
-        ) from error
+    found = await rivals.find(connection, [cluster_uuid], claim)
+    raise found.get(cluster_uuid) or L2Conflict(
+        "another attach of this network to this cluster was faster", l2NetworkUuid=str(network.uuid)
+    )
 
 
 async def find_attachment(connection: Connection, l2_uuid: UUID, cluster_uuid: UUID) -> Attachment | None:

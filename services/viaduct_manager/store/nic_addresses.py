@@ -25,6 +25,7 @@ _RELEASE = """
                    operation_uuid = $2
     WHERE uuid = ANY($1::uuid[])
 """
+_ANY_DUE = "SELECT EXISTS (SELECT FROM nic WHERE todo IS NOT NULL AND due_at <= now())"
 # Whoever claims one keeps it until his transaction ends; if he dies, Postgres frees it.
 _CLAIM = """
     SELECT uuid, l3_uuid, l2_uuid, mac::text AS mac, todo, addresses, required_ips,
@@ -80,6 +81,11 @@ async def allocate(connection: Connection, operation_uuid: UUID) -> None:
 async def release(connection: Connection, nic_uuids: list[UUID], operation_uuid: UUID) -> None:
     """The NICs are to go, and their addresses to be given back, whatever became of them."""
     await connection.execute(_RELEASE, nic_uuids, operation_uuid)
+
+
+async def any_due(connection: Connection) -> bool:
+    """Whether there is something to do now, be somebody at it or not."""
+    return bool(await connection.fetchval(_ANY_DUE))
 
 
 async def claim(connection: Connection) -> list[Claimed]:

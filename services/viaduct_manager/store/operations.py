@@ -1,9 +1,10 @@
 """Operations and their waiters in Postgres."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 from uuid import UUID
 
-from viaduct_common.errors import NotFound, ViaductError
+from viaduct_common.errors import NotFound
 from viaduct_common.messages.base import ErrorBody, Page
 from viaduct_common.messages.operation import OperationInventory, QueryOperations
 from viaduct_common.postgres.paging import Column, Listing, list_page
@@ -17,11 +18,21 @@ _INSERT = """
     INSERT INTO operation (uuid, type, state, phase, l2_uuid, cluster_uuid, host_uuid, on_failure, forced, action,
                            deadline_at)
     VALUES ($1, $2, 'running', $3, $4, $5, $6, $7, $8, $9, now() + make_interval(secs => $10))
+    RETURNING *, $10::float8 AS seconds_left
 """
 _SELECT = "SELECT *, l2_uuid AS l2_network_uuid FROM operation"
 _GET = _SELECT + " WHERE uuid = $1"
 _LOCK = """
     SELECT *, extract(epoch FROM deadline_at - now())::float8 AS seconds_left FROM operation WHERE uuid = $1 FOR UPDATE
+"""
+# In the order of their uuids, as all lock them. Of a step that ends while this waits nothing is done anew: it is asked
+# for once more by whoever ends it.
+_AWAITING = """
+    SELECT *, extract(epoch FROM deadline_at - now())::float8 AS seconds_left FROM operation
+    WHERE state = 'running' AND uuid IN (
+        SELECT operation_uuid FROM operation_step
+        WHERE host_uuid = $1 AND state = 'pending' AND (command_id = $2 OR generation = ANY($3::bigint[])))
+    ORDER BY uuid FOR UPDATE
 """
 # As long again as the operation was given, so that its caller, who waits twice its time, hears of the end.
 _EXTEND = """
@@ -31,9 +42,10 @@ _EXTEND = """
 """
 _OVERDUE = "SELECT uuid FROM operation WHERE state = 'running' AND deadline_at < now() ORDER BY deadline_at LIMIT 64"
 _SET_ERROR = "UPDATE operation SET error = $2 WHERE uuid = $1"
-_FINISH = (
-    "UPDATE operation SET state = $2, phase = 'ended', error = $3, pending = 0, finished_at = now() WHERE uuid = $1"
-)
+_FINISH = """
+    UPDATE operation SET state = $2, phase = 'ended', error = $3, pending = 0, finished_at = now() WHERE uuid = $1
+    RETURNING *, l2_uuid AS l2_network_uuid
+"""
 _ADD_WAITER = """
     INSERT INTO operation_waiter (operation_uuid, reply_to, correlation_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
 """
@@ -105,13 +117,10 @@ async def create(
     action: str | None = None,
 ) -> Operation:
     """A new operation, running, locked by whoever made it."""
-    await connection.execute(
+    row = await connection.fetchrow(
         _INSERT, uuid, type_, phase, l2_uuid, cluster_uuid, host_uuid, on_failure, forced, action, timeout_seconds
     )
-    created = await lock(connection, uuid)
-    if created is None:
-        raise ViaductError(f"operation {uuid} vanished while it was made")
-    return created
+    return _operation(row)
 
 
 async def get(connection: Connection, uuid: UUID) -> OperationInventory:
@@ -121,7 +130,7 @@ async def get(connection: Connection, uuid: UUID) -> OperationInventory:
     row = await connection.fetchrow(_GET, uuid)
     if row is None:
         raise NotFound.of(KIND, uuid)
-    return OperationInventory.model_validate({**dict(row), "steps": await steps.list_steps(connection, uuid)})
+    return await _inventory(connection, row)
 
 
 async def query(connection: Connection, request: QueryOperations) -> Page[OperationInventory]:
@@ -132,12 +141,14 @@ async def query(connection: Connection, request: QueryOperations) -> Page[Operat
 async def lock(connection: Connection, uuid: UUID) -> Operation | None:
     """The operation if it still runs, locked: whoever ends steps of it takes turns here."""
     row = await connection.fetchrow(_LOCK, uuid)
-    if row is None or row["state"] != "running":
-        return None
-    values = {field.name: row[field.name] for field in fields(Operation)}
-    if values["error"] is not None:
-        values["error"] = ErrorBody.model_validate(values["error"])
-    return Operation(**values)
+    return None if row is None or row["state"] != "running" else _operation(row)
+
+
+async def awaiting(
+    connection: Connection, host_uuid: UUID, generations: list[int], command_id: UUID | None = None
+) -> list[Operation]:
+    """Those that wait for the host to do these generations, or to answer this command; locked."""
+    return [_operation(row) for row in await connection.fetch(_AWAITING, host_uuid, command_id, generations)]
 
 
 async def running_of_network(connection: Connection, l2_uuid: UUID, types: list[str]) -> UUID | None:
@@ -159,8 +170,10 @@ async def set_error(connection: Connection, uuid: UUID, error: ErrorBody) -> Non
     await connection.execute(_SET_ERROR, uuid, error.model_dump(mode="json"))
 
 
-async def finish(connection: Connection, uuid: UUID, state: str, error: ErrorBody | None) -> None:
-    await connection.execute(_FINISH, uuid, state, None if error is None else error.model_dump(mode="json"))
+async def finish(connection: Connection, uuid: UUID, state: str, error: ErrorBody | None) -> OperationInventory:
+    """End it; return what became of it."""
+    row = await connection.fetchrow(_FINISH, uuid, state, None if error is None else error.model_dump(mode="json"))
+    return await _inventory(connection, row)
 
 
 async def add_waiter(connection: Connection, uuid: UUID, reply_to: str, correlation_id: str) -> None:
@@ -181,3 +194,14 @@ async def store_answer(connection: Connection, uuid: UUID, answer: bytes) -> Non
 async def forget_old(connection: Connection) -> None:
     await connection.execute(_FORGET)
     await connection.execute(_FORGET_INQUIRIES)
+
+
+def _operation(row: Any) -> Operation:
+    values = {field.name: row[field.name] for field in fields(Operation)}
+    if values["error"] is not None:
+        values["error"] = ErrorBody.model_validate(values["error"])
+    return Operation(**values)
+
+
+async def _inventory(connection: Connection, row: Any) -> OperationInventory:
+    return OperationInventory.model_validate({**dict(row), "steps": await steps.list_steps(connection, row["uuid"])})

@@ -58,13 +58,13 @@ _UNDESIRE_ON_HOST = """
         retry_at = NULL, forced = true, since = now()
     WHERE host_uuid = $1
 """
-_OBSERVE_PRESENT = """
+_OBSERVE = """
+    WITH gone AS (
+        DELETE FROM realization WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 AND desired = 'absent'
+    )
     UPDATE realization
     SET state = 'realized', observed_generation = generation, error = NULL, attempts = 0, retry_at = NULL, since = now()
     WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 AND desired = 'present'
-"""
-_OBSERVE_ABSENT = """
-    DELETE FROM realization WHERE host_uuid = $1 AND l2_uuid = $2 AND generation = $3 AND desired = 'absent'
 """
 _ABSENT = "SELECT generation FROM realization WHERE host_uuid = $1 AND l2_uuid = $2 AND desired = 'absent'"
 _FAILING = """
@@ -166,8 +166,7 @@ async def undesire_on_host(connection: Connection, host_uuid: UUID) -> None:
 
 async def observe_done(connection: Connection, host_uuid: UUID, l2_uuid: UUID, generation: int) -> None:
     """The host did what this generation asked. An older generation's news changes nothing."""
-    await connection.execute(_OBSERVE_PRESENT, host_uuid, l2_uuid, generation)
-    await connection.execute(_OBSERVE_ABSENT, host_uuid, l2_uuid, generation)
+    await connection.execute(_OBSERVE, host_uuid, l2_uuid, generation)
 
 
 async def find_absent(connection: Connection, host_uuid: UUID, l2_uuid: UUID) -> int | None:

@@ -10,14 +10,27 @@ from uuid import UUID
 from viaduct_common.errors import L2Conflict
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager.l2_types.api import Span
+from viaduct_manager.model.tunnels import Cidr
 
-_CLAIM_NAMES = """
-    INSERT INTO attachment_name (cluster_uuid, device_name, l2_uuid) SELECT $1, unnest($2::text[]), $3
-"""
-_CLAIM_SPANS = """
-    INSERT INTO attachment_span (cluster_uuid, l2_uuid, space, span)
-    SELECT $1, $2, space, int8range(first, last, '[]')
-    FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS claim(space, first, last)
+# Who has to wait for another's constraint sees afterwards whether that one got through.
+_STAKE = """
+    WITH attached AS (
+        INSERT INTO attachment (l2_uuid, cluster_uuid, conflict_key, state, operation_uuid, tunnel_cidr)
+        VALUES ($1, $2, $3, 'attaching', $4, $5)
+        ON CONFLICT DO NOTHING RETURNING true
+    ), named AS (
+        INSERT INTO attachment_name (cluster_uuid, device_name, l2_uuid)
+        SELECT $2, name, $1 FROM unnest($6::text[]) AS name WHERE EXISTS (SELECT FROM attached)
+        ON CONFLICT DO NOTHING RETURNING true
+    ), spanned AS (
+        INSERT INTO attachment_span (cluster_uuid, l2_uuid, space, span)
+        SELECT $2, $1, space, int8range(first, last, '[]')
+        FROM unnest($7::text[], $8::bigint[], $9::bigint[]) AS claim(space, first, last)
+        WHERE EXISTS (SELECT FROM attached)
+        ON CONFLICT DO NOTHING RETURNING true
+    )
+    SELECT EXISTS (SELECT FROM attached) AND (SELECT count(*) FROM named) = cardinality($6::text[])
+       AND (SELECT count(*) FROM spanned) = cardinality($7::text[])
 """
 # The last one of a cluster is the one that is told: numbers say more than the key that is made of them.
 _RIVALS = """
@@ -54,14 +67,22 @@ class Claim:
     spans: Sequence[Span]
 
 
-async def stake(connection: Connection, cluster_uuid: UUID, claim: Claim) -> None:
-    """Take names and numbers, for an attachment that stands already; the key is in it.
-
-    Raises:
-        asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError: another network has one of them.
-    """
-    await connection.execute(_CLAIM_NAMES, cluster_uuid, list(claim.device_names), claim.l2_uuid)
-    await connection.execute(_CLAIM_SPANS, cluster_uuid, claim.l2_uuid, *_columns(claim.spans))
+async def stake(
+    connection: Connection, cluster_uuid: UUID, claim: Claim, operation_uuid: UUID, tunnel_cidr: Cidr | None
+) -> bool:
+    """Attach the network, with its key, names and numbers; False if it is attached, or another has one of them."""
+    return bool(
+        await connection.fetchval(
+            _STAKE,
+            claim.l2_uuid,
+            cluster_uuid,
+            claim.conflict_key,
+            operation_uuid,
+            tunnel_cidr,
+            list(claim.device_names),
+            *_columns(claim.spans),
+        )
+    )
 
 
 async def find(connection: Connection, cluster_uuids: list[UUID], claim: Claim) -> dict[UUID, L2Conflict]:

@@ -14,18 +14,13 @@ from viaduct_common.messages.operation import OperationStep
 from viaduct_common.postgres.pool import Connection
 
 _STEPS = "SELECT * FROM operation_step WHERE operation_uuid = $1 ORDER BY started_at, host_uuid"
-_ADD_STEPS = """
-    INSERT INTO operation_step (operation_uuid, host_uuid, phase, state, command_id, generation, finished_at)
-    SELECT $1, host_uuid, $2, state, command_id, generation, CASE state WHEN 'skipped' THEN now() END
-    FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::bigint[]) AS t(host_uuid, state, command_id, generation)
-"""
-_BEGIN_PHASE = "UPDATE operation SET phase = $2, pending = $3, failed = 0 WHERE uuid = $1"
-_OF_COMMAND = """
-    SELECT DISTINCT operation_uuid FROM operation_step WHERE host_uuid = $1 AND command_id = $2 AND state = 'pending'
-"""
-_OF_GENERATIONS = """
-    SELECT DISTINCT operation_uuid FROM operation_step
-    WHERE host_uuid = $1 AND generation = ANY($2::bigint[]) AND state = 'pending'
+_BEGIN_PHASE = """
+    WITH begun AS (
+        INSERT INTO operation_step (operation_uuid, host_uuid, phase, state, command_id, generation, finished_at)
+        SELECT $1, host_uuid, $2, state, command_id, generation, CASE state WHEN 'skipped' THEN now() END
+        FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::bigint[]) AS t(host_uuid, state, command_id, generation)
+    )
+    UPDATE operation SET phase = $2, pending = $7, failed = 0 WHERE uuid = $1
 """
 _OF_HOST = "SELECT DISTINCT operation_uuid FROM operation_step WHERE host_uuid = $1 AND state = 'pending'"
 _CHANGING_HOST = """
@@ -41,17 +36,22 @@ _WAITING_FOR_NOBODY = """
     WHERE operation_step.state = 'pending' AND (host.uuid IS NULL OR host.state <> 'connected')
 """
 _END_STEP = """
-    UPDATE operation_step SET state = $3, result = $4, error = $5, finished_at = now()
-    WHERE operation_uuid = $1 AND host_uuid = $2 AND state = 'pending'
-      AND ($6::uuid IS NULL OR command_id = $6) AND ($7::bigint IS NULL OR generation = $7)
-    RETURNING phase
+    WITH ended AS (
+        UPDATE operation_step SET state = $3, result = $4, error = $5, finished_at = now()
+        WHERE operation_uuid = $1 AND host_uuid = $2 AND state = 'pending'
+          AND ($6::uuid IS NULL OR command_id = $6) AND ($7::bigint IS NULL OR generation = $7)
+        RETURNING state
+    ), counted AS (SELECT count(*) AS ended, count(*) FILTER (WHERE state = 'failed') AS failed FROM ended)
+    UPDATE operation SET pending = pending - counted.ended, failed = operation.failed + counted.failed
+    FROM counted WHERE operation.uuid = $1 AND counted.ended > 0
+    RETURNING operation.pending, operation.failed
 """
 _END_ALL_STEPS = """
     UPDATE operation_step SET state = $2, error = $3, finished_at = now()
     WHERE operation_uuid = $1 AND state = 'pending'
 """
 _COUNT = """
-    UPDATE operation SET pending = pending - $2, failed = failed + $3 WHERE uuid = $1
+    UPDATE operation SET pending = pending - $2, failed = failed + $3 WHERE uuid = $1 RETURNING pending, failed
 """
 _FIRST_FAILURE = """
     SELECT host_uuid, error FROM operation_step WHERE operation_uuid = $1 AND state = 'failed'
@@ -84,25 +84,27 @@ class StepResult:
     error: ErrorBody | None
 
 
-async def begin_phase(connection: Connection, uuid: UUID, phase: str, steps: list[NewStep]) -> None:
+@dataclass(frozen=True)
+class Count:
+    """How many steps of an operation's phase run, and how many failed."""
+
+    pending: int
+    failed: int = 0
+
+
+async def begin_phase(connection: Connection, uuid: UUID, phase: str, steps: list[NewStep]) -> Count:
+    count = Count(pending=sum(step.state == "pending" for step in steps))
     await connection.execute(
-        _ADD_STEPS,
+        _BEGIN_PHASE,
         uuid,
         phase,
         [step.host_uuid for step in steps],
         [step.state for step in steps],
         [step.command_id for step in steps],
         [step.generation for step in steps],
+        count.pending,
     )
-    await connection.execute(_BEGIN_PHASE, uuid, phase, sum(step.state == "pending" for step in steps))
-
-
-async def of_command(connection: Connection, host_uuid: UUID, command_id: UUID) -> list[UUID]:
-    return [row["operation_uuid"] for row in await connection.fetch(_OF_COMMAND, host_uuid, command_id)]
-
-
-async def of_generations(connection: Connection, host_uuid: UUID, generations: list[int]) -> list[UUID]:
-    return [row["operation_uuid"] for row in await connection.fetch(_OF_GENERATIONS, host_uuid, generations)]
+    return count
 
 
 async def of_host(connection: Connection, host_uuid: UUID) -> list[UUID]:
@@ -129,9 +131,9 @@ async def end_step(
     error: ErrorBody | None = None,
     command_id: UUID | None = None,
     generation: int | None = None,
-) -> bool:
-    """End a host's pending step; False if there is none that matches."""
-    ended = await connection.fetch(
+) -> Count | None:
+    """End a host's pending step; return the count that this leaves, None if there is no step that matches."""
+    row = await connection.fetchrow(
         _END_STEP,
         uuid,
         host_uuid,
@@ -141,16 +143,15 @@ async def end_step(
         command_id,
         generation,
     )
-    if ended:
-        await connection.execute(_COUNT, uuid, len(ended), len(ended) if state == "failed" else 0)
-    return bool(ended)
+    return None if row is None else Count(row["pending"], row["failed"])
 
 
-async def end_all_steps(connection: Connection, uuid: UUID, state: str, error: ErrorBody) -> None:
+async def end_all_steps(connection: Connection, uuid: UUID, state: str, error: ErrorBody) -> Count:
     """The time is up for all that are pending."""
     status = await connection.execute(_END_ALL_STEPS, uuid, state, error.model_dump(mode="json"))
     ended = int(status.split()[-1])
-    await connection.execute(_COUNT, uuid, ended, ended if state == "failed" else 0)
+    row = await connection.fetchrow(_COUNT, uuid, ended, ended if state == "failed" else 0)
+    return Count(row["pending"], row["failed"])
 
 
 async def first_failure(connection: Connection, uuid: UUID) -> tuple[UUID, ErrorBody] | None:

@@ -183,11 +183,12 @@ class ScriptedAgent:
     async def _on_command(self, message: AbstractIncomingMessage) -> None:
         kind = COMMANDS[message.type or ""]
         heard = Heard(kind.message_type, UUID(message.message_id), kind.from_json(message.body), message.correlation_id)
+        silent = heard.type in self.silent  # asked before anybody hears of it, who may end the silence
         async with self._news:
             self.heard.append(heard)
             self._news.notify_all()
         await message.ack()
-        if heard.type in self.silent:
+        if silent:
             return
         await asyncio.sleep(self.slow_seconds)
         completion = self._answer(heard)

@@ -59,8 +59,8 @@ class Change:
 class Desired:
     """Where an instance must be, and how: the `spec` as it goes over the wire, by host; on all others it must not be.
 
-    Wherever a `spec` names an L2 network whose bridge it uses, the field is `l2NetworkUuid`: so that network is not taken
-    away from under it.
+    Wherever a `spec` names an L2 network whose bridge it uses, the field is `l2NetworkUuid`: so that network is not
+    taken away from under it.
 
     Attributes:
         problem: why it is nowhere although it is wanted, such as that no host is fit.

@@ -26,11 +26,14 @@ from viaduct_common.messages.agent import (
 )
 from viaduct_common.messages.base import ErrorBody
 from viaduct_common.messages.host import HostInventory
+from viaduct_common.messages.services.commands import ServiceCompletion, ServiceDrift
 from viaduct_common.postgres.pool import Connection, Pool, transaction
 from viaduct_common.telemetry import DEAD_LETTERS
-from viaduct_manager import announce, conductor, peers
+from viaduct_manager import announce, conductor, peers, service_orders
 from viaduct_manager.model.retries import retry_after_seconds
 from viaduct_manager.model.sync import Wanted, expected_digest, needs_sync, settled
+from viaduct_manager.network_services.registry import NetworkServices
+from viaduct_manager.service_reports import ServiceReports
 from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, steps
 
 log = structlog.get_logger()
@@ -46,16 +49,26 @@ Heard = Callable[[Connection, UUID, Any], Awaitable[None]]
 class AgentListener:
     """The handler of the queue `viaduct.manager.agents`."""
 
-    def __init__(self, pool: Pool, bus: Bus, heartbeat_seconds: float, committed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        bus: Bus,
+        heartbeat_seconds: float,
+        services: NetworkServices,
+        committed: Callable[[], None],
+    ) -> None:
         self._pool = pool
         self._bus = bus
         self._settle_seconds = heartbeat_seconds
         self._committed = committed
+        self._services = ServiceReports(services, heartbeat_seconds)
         self._heard: dict[str, tuple[type[Any], Heard]] = {
             Completion.message_type: (Completion, self._completion),
             HostHello.message_type: (HostHello, self._hello),
             HostHeartbeat.message_type: (HostHeartbeat, self._heartbeat),
             HostDrift.message_type: (HostDrift, self._drift),
+            ServiceCompletion.message_type: (ServiceCompletion, self._services.completion),
+            ServiceDrift.message_type: (ServiceDrift, self._services.drift),
         }
 
     async def handle(self, delivery: Delivery) -> None:
@@ -184,6 +197,7 @@ class AgentListener:
         log.info("host_connected", session_id=str(hello.session_id), version=hello.version, holds=len(hello.holds))
         if moved:
             await peers.mark_host(connection, host_uuid)
+        await self._services.host_changed(connection, host_uuid)
         if host.maintenance:
             return
         await self._desire(connection, host_uuid)
@@ -194,6 +208,7 @@ class AgentListener:
         in_motion = any(row.state != "realized" for row in rows)
         if needs_sync(rows, digest, settle_seconds=0, since_sync_seconds=None) or in_motion:
             await announce.sync(connection, host_uuid)
+        await self._services.hello(connection, host_uuid, hello)
 
     async def _heartbeat(self, connection: Connection, host_uuid: UUID, beat: HostHeartbeat) -> None:
         found = await hosts.record_beat(connection, host_uuid, beat.session_id)
@@ -210,6 +225,8 @@ class AgentListener:
                 await announce.event(connection, "host.connected", host)
                 await self._desire(connection, host_uuid)
                 await announce.sync(connection, host_uuid)
+                await service_orders.sync_if_any(connection, host_uuid)
+                await self._services.host_changed(connection, host_uuid)
             return
         rows = await realizations.of_host(connection, host_uuid)
         differs = beat.digest != expected_digest(rows)
@@ -226,6 +243,7 @@ class AgentListener:
             await announce.sync(connection, host_uuid)
             return
         await self._settle(connection, host_uuid, settled(rows, beat.digest, settle_seconds=self._settle_seconds))
+        await self._services.heartbeat(connection, host_uuid, beat)
 
     async def _settle(self, connection: Connection, host_uuid: UUID, proven: list[Wanted]) -> None:
         """An equal digest proves these done, whatever became of their completions."""
@@ -234,7 +252,7 @@ class AgentListener:
         asked = await steps.of_generations(connection, host_uuid, [row.generation for row in proven])
         running = [uuid for uuid in sorted(asked) if await operations.lock(connection, uuid) is not None]
         for row in proven:
-            await realizations.observe_done(connection, host_uuid, row.l2_uuid, row.generation)
+            await realizations.observe_done(connection, host_uuid, row.uuid, row.generation)
             for operation_uuid in running:
                 await steps.end_step(connection, operation_uuid, host_uuid, "done", generation=row.generation)
         for operation_uuid in running:

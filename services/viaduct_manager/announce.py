@@ -131,7 +131,7 @@ async def sync(connection: Connection, host_uuid: UUID, *, operation_uuid: UUID 
     """Send a host its full desired set; return the id of the sync."""
     await realizations.start_sync(connection, host_uuid)
     wanted = {
-        row.l2_uuid: row.generation
+        row.uuid: row.generation
         for row in await realizations.of_host(connection, host_uuid)
         if row.desired == "present"
     }
@@ -159,7 +159,7 @@ async def orphans(
 
     What is on its way to it, or off it, is no orphan: somebody looks after that already.
     """
-    listed = sorted(row.l2_uuid for row in await realizations.of_host(connection, host_uuid))
+    listed = sorted(row.uuid for row in await realizations.of_host(connection, host_uuid))
     command = ListOrphansCommand(listed=listed, sweep=sweep, force=force)
     message = _command(host_uuid, Sized(command), lifetime_seconds, operation_uuid)
     await enqueue(connection, [message])

@@ -6,9 +6,10 @@ from viaduct_common.messages.base import ErrorBody, WireModel
 from viaduct_common.messages.host import HostInventory
 from viaduct_common.messages.l2 import HostCheck, HostPlan, L2Plan
 from viaduct_common.messages.operation import OperationInventory
+from viaduct_common.messages.services.instances import ServiceCheck
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager.model import moves
-from viaduct_manager.store import hosts, steps
+from viaduct_manager.store import hosts, service_inquiries, steps
 from viaduct_manager.store.operations import Operation
 from viaduct_manager.store.steps import StepResult
 
@@ -18,7 +19,7 @@ MOST_STEPS_IN_AN_ERROR = 500
 
 async def value_of(
     connection: Connection, operation: Operation, deleted_host: HostInventory | None
-) -> WireModel | list[HostCheck] | list[Orphan] | None:
+) -> WireModel | list[HostCheck] | list[Orphan] | list[ServiceCheck] | None:
     """The value of a success; None for those that are answered with the operation itself."""
     match operation.type:
         case moves.CHECK:
@@ -33,7 +34,8 @@ async def value_of(
         case moves.ORPHANS | moves.SWEEP:
             return await steps.orphans(connection, operation.uuid)
         case _:
-            return None
+            is_check = operation.type == moves.CHECK_SERVICES
+            return await service_inquiries.answers(connection, operation.uuid) if is_check else None
 
 
 def with_operation(error: ErrorBody, operation: OperationInventory) -> ErrorBody:

@@ -12,8 +12,10 @@ import structlog
 from viaduct_common.bus import BusError, StoreUnavailable
 from viaduct_common.errors import ViaductError
 from viaduct_common.postgres.pool import Pool, transaction
-from viaduct_manager import announce, conductor
+from viaduct_manager import announce, conductor, service_orders
 from viaduct_manager.enrolment import Enrolment
+from viaduct_manager.network_services.api import Change
+from viaduct_manager.network_services.registry import NetworkServices
 from viaduct_manager.store import (
     account_networks,
     hosts,
@@ -21,6 +23,7 @@ from viaduct_manager.store import (
     operations,
     realizations,
     revocations,
+    service_states,
     steps,
 )
 
@@ -36,12 +39,14 @@ class Caretaker:
         pool: Pool,
         enrolment: Enrolment,
         *,
+        services: NetworkServices,
         silent_seconds: float,
         every_seconds: float,
         committed: Callable[[], None],
     ) -> None:
         self._pool = pool
         self._enrolment = enrolment
+        self._services = services
         self._silent_seconds = silent_seconds
         self._every_seconds = every_seconds
         self._committed = committed
@@ -59,6 +64,7 @@ class Caretaker:
                 self._lose_silent_hosts,
                 self._end_overdue,
                 self._retry,
+                self._retry_services,
                 self._revoke,
                 self._purge,
                 self._furnish,
@@ -85,6 +91,8 @@ class Caretaker:
             lost = await hosts.lose_silent(connection, self._silent_seconds)
             for host_uuid in lost:
                 await announce.event(connection, "host.disconnected", await hosts.get(connection, host_uuid))
+            if lost:
+                await self._services.changed(connection, Change(host_uuids=frozenset(lost)))
             in_vain = await steps.waited_for_in_vain(connection)
         for host_uuid in lost:
             log.warning("host_disconnected", host_uuid=str(host_uuid))
@@ -113,6 +121,13 @@ class Caretaker:
             await announce.orders(connection, renewed)
         if renewed:
             log.info("realizations_retried", count=len(renewed))
+
+    async def _retry_services(self) -> None:
+        async with transaction(self._pool) as connection:
+            renewed = await service_states.renew_due(connection)
+            await service_orders.orders(connection, renewed)
+        if renewed:
+            log.info("services_retried", count=len(renewed))
 
     async def _revoke(self) -> None:
         async with transaction(self._pool) as connection:

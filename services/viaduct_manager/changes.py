@@ -5,7 +5,7 @@ Every function runs in a transaction that holds the lock on the operation.
 
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager import announce
-from viaduct_manager.store import changes, l2_networks
+from viaduct_manager.store import changes, l2_networks, service_marks
 from viaduct_manager.store.changes import Values
 from viaduct_manager.store.operations import Operation
 from viaduct_manager.store.realizations import Ordered
@@ -32,6 +32,7 @@ async def _put(connection: Connection, operation: Operation, values: Values) -> 
     if operation.l2_uuid is None:
         return []
     await changes.put(connection, operation.l2_uuid, values)
+    await service_marks.mark_l2(connection, operation.l2_uuid)
     await changes.lock_clusters(connection, operation.l2_uuid)  # or a host that joins just now is told the old values
     await announce.event(connection, "l2.updated", await l2_networks.get(connection, operation.l2_uuid))
     return await changes.renew(connection, operation.l2_uuid)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from viaduct_common.errors import DeadlineExceeded, HostUnreachable, ViaductError
 from viaduct_common.messages.base import ErrorBody, ErrorReply
+from viaduct_common.messages.host import HostInventory
 from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.messages.operation import OperationFinished
 from viaduct_common.postgres.idempotency import ok_reply
@@ -30,8 +31,8 @@ ROLLBACK_SECONDS = 30.0
 async def advance(connection: Connection, operation_uuid: UUID) -> None:
     """Do whatever is to be done now, until the operation has to wait for a host or has ended."""
     while (operation := await operations.lock(connection, operation_uuid)) is not None:
-        if operation.type in VM_OPERATIONS:
-            return  # `VmWorker` sees to it
+        if operation.type in VM_OPERATIONS or operation.type == moves.AWAIT_SERVICES:
+            return  # `VmWorker` sees to it, or `ServiceWaits`
         match next_move(operation.standing):
             case Move.WAIT:
                 return
@@ -99,7 +100,7 @@ async def time_out(connection: Connection, operation_uuid: UUID) -> None:
     operation = await operations.lock(connection, operation_uuid)
     if operation is None or operation.seconds_left > 0:
         return
-    cleaning = operation.phase in {moves.RELEASE, moves.ROLLBACK}
+    cleaning = operation.phase in {moves.SERVICES, moves.RELEASE, moves.ROLLBACK}
     error = DeadlineExceeded("the host did not answer within the operation's time").to_body()
     await steps.end_all_steps(connection, operation_uuid, "skipped" if cleaning else "failed", error)
     await advance(connection, operation_uuid)
@@ -118,7 +119,20 @@ async def _realize(connection: Connection, operation: Operation, phase: str) -> 
     await _order(connection, operation, phase, ordered)
 
 
+async def release_host(connection: Connection, operation: Operation, host: HostInventory) -> None:
+    """A host that is removed releases all that it has, if it is there."""
+    asked = []
+    if host.state == "connected":
+        asked = [
+            NewStep(host.uuid, "pending", await announce.sync(connection, host.uuid, operation_uuid=operation.uuid))
+        ]
+    await steps.begin_phase(connection, operation.uuid, moves.RELEASE, asked)
+
+
 async def _release(connection: Connection, operation: Operation, phase: str) -> None:
+    if operation.type == moves.DELETE_HOST and operation.host_uuid is not None:
+        await release_host(connection, operation, await hosts.get(connection, operation.host_uuid))
+        return
     l2_uuid, cluster_uuid = _subject(operation)
     await clusters.lock(connection, cluster_uuid)
     ordered = await realizations.undesire_on_cluster(connection, l2_uuid, cluster_uuid, forced=operation.forced)

@@ -16,7 +16,7 @@ from viaduct_common.plugins import PluginError
 from viaduct_common.postgres.idempotency import IdempotentExecutor, purge_answers
 from viaduct_common.postgres.migrations import migrate
 from viaduct_common.postgres.outbox import OnUnroutable, OutboxRelay
-from viaduct_common.postgres.pool import open_pool
+from viaduct_common.postgres.pool import open_pool, transaction
 from viaduct_common.process import stop_signals
 from viaduct_common.settings import read_settings
 from viaduct_common.telemetry import HealthServer, configure_logging
@@ -30,9 +30,16 @@ from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
 from viaduct_manager.handlers.nics import NicHandlers
+from viaduct_manager.handlers.service_instances import ServiceInstanceHandlers
+from viaduct_manager.handlers.services import ServiceHandlers
 from viaduct_manager.handlers.table import handlers_by_type
 from viaduct_manager.handlers.vm_networks import VmNetworkHandlers
 from viaduct_manager.l2_types.registry import L2Types
+from viaduct_manager.network_services import association
+from viaduct_manager.network_services.addresses import ServiceAddresses
+from viaduct_manager.network_services.refresher import ServiceRefresher
+from viaduct_manager.network_services.registry import NetworkServices, ProviderTools
+from viaduct_manager.network_services.waits import ServiceWaits
 from viaduct_manager.nic_inventories import NicInventories
 from viaduct_manager.nic_ipam import NicIpam
 from viaduct_manager.peers import PeerRefresher
@@ -71,34 +78,46 @@ async def run(settings: ManagerSettings) -> None:
         await migrate(pool, *migration_folders())
         relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment))
         refresher = PeerRefresher(pool, committed=relay.wake)
-        vm_conductor, inventories = VmConductor(l2_types, hooks), NicInventories(l2_types)
+        addresses = ServiceAddresses(bus)
+        services = NetworkServices.from_entry_points(ProviderTools(addresses))
+        async with transaction(pool) as connection:
+            await association.register(connection, services)
+        vm_conductor, inventories = VmConductor(l2_types, hooks, services), NicInventories(l2_types)
+        waits = ServiceWaits(pool, committed=relay.wake)
 
         def told() -> None:
             relay.wake()
             refresher.wake()
+            service_refresher.wake()
 
         worker = VmWorker(pool, vm_conductor, NicIpam(bus), committed=told)
 
         def committed() -> None:
             told()
             worker.wake()
+            waits.wake()
 
-        l2 = L2Handlers(l2_types)
+        service_refresher = ServiceRefresher(pool, services, addresses, committed)
+        l2 = L2Handlers(l2_types, services)
         handlers = handlers_by_type(
             cluster=ClusterHandlers(l2_types),
-            host=HostHandlers(enrolment),
+            host=HostHandlers(enrolment, services),
             l2=l2,
             attachment=AttachmentHandlers(l2),
             change=ChangeHandlers(l2_types),
-            l3=L3Handlers(bus),
+            l3=L3Handlers(bus, services),
             vm=VmNetworkHandlers(inventories, hooks, vm_conductor),
             nic=NicHandlers(inventories),
+            services=services,
+            service=ServiceHandlers(services),
+            instance=ServiceInstanceHandlers(services),
         )
         executor = IdempotentExecutor(pool, handlers, waiters=OperationWaiters(), committed=committed)
-        listener = AgentListener(pool, bus, settings.heartbeat_seconds, committed)
+        listener = AgentListener(pool, bus, settings.heartbeat_seconds, services, committed)
         caretaker = Caretaker(
             pool,
             enrolment,
+            services=services,
             silent_seconds=settings.heartbeat_seconds * settings.missed_heartbeats,
             every_seconds=settings.caretaker_seconds,
             committed=committed,
@@ -106,15 +125,21 @@ async def run(settings: ManagerSettings) -> None:
         bus.on_connect(caretaker.broker_connected)
         with HealthServer(settings.metrics_listen, ready=lambda: bus.connected):
             async with asyncio.TaskGroup() as tasks:
-                running = (relay.run(), worker.run(), refresher.run(), caretaker.run(), purge_answers(pool))
-                duties = [tasks.create_task(duty) for duty in running]
+                running = (relay.run(), worker.run(), refresher.run(), service_refresher.run(), waits.run())
+                others = (caretaker.run(), purge_answers(pool))
+                duties = [tasks.create_task(duty) for duty in (*running, *others)]
                 async with (
                     bus.consume(topology.AGENTS_QUEUE, listener.handle, prefetch=64),
                     RequestServer(
                         bus, topology.MANAGER_QUEUE, MANAGER_REQUESTS, executor.execute, settings.role_policy
                     ),
                 ):
-                    log.info("manager_started", l2_types=l2_types.names, vm_network_hooks=hooks.names)
+                    log.info(
+                        "manager_started",
+                        l2_types=l2_types.names,
+                        vm_network_hooks=hooks.names,
+                        service_providers=services.names,
+                    )
                     await stop.wait()
                     log.info("manager_stopping")
                 for duty in duties:

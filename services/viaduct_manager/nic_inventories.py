@@ -28,6 +28,8 @@ class NicInventories:
             "l2_network_uuid": network.uuid,
             "device_index": nic.device_index,
             "device_name": nic.device_name,
+            "default": nic.default,
+            "host_name": nic.host_name,
             "mac": nic.mac,
             "bridge": port.bridge,
             "vlan": port.vlan,

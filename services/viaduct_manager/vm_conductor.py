@@ -3,6 +3,8 @@
 As in `conductor`, everything runs in a transaction that holds the lock on its operation.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from uuid import UUID
 
 from viaduct_common.errors import DeadlineExceeded, PreconditionFailed, ViaductError
@@ -14,8 +16,19 @@ from viaduct_manager import announce, answers, conductor, peers, vm_departures
 from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.model import vm_moves
 from viaduct_manager.model.vm_moves import VmMove, VmStanding, next_move
+from viaduct_manager.network_services.api import Change
+from viaduct_manager.network_services.registry import Marked, NetworkServices
 from viaduct_manager.nic_inventories import NicInventories
-from viaduct_manager.store import nic_addresses, nics, operations, steps, vm_networks, vm_operations
+from viaduct_manager.store import (
+    l3_services,
+    nic_addresses,
+    nics,
+    operations,
+    service_waits,
+    steps,
+    vm_networks,
+    vm_operations,
+)
 from viaduct_manager.store.nics import Nic
 from viaduct_manager.store.operations import Operation
 from viaduct_manager.vm_hooks.api import VmRelease
@@ -26,15 +39,20 @@ ROLLBACK_SECONDS = 30.0
 
 
 class VmConductor:
-    def __init__(self, l2_types: L2Types, hooks: VmHooks) -> None:
+    def __init__(self, l2_types: L2Types, hooks: VmHooks, services: NetworkServices) -> None:
         self._inventories = NicInventories(l2_types)
         self._hooks = hooks
+        self._services = services
 
     async def advance(self, connection: Connection, operation_uuid: UUID) -> None:
         """Do whatever is to be done now, until the operation has to wait or has ended."""
         while (operation := await operations.lock(connection, operation_uuid)) is not None:
             touched = await nics.of_operation(connection, operation_uuid)
             error = await self._trouble(connection, operation, touched)
+            to_serve = False
+            if operation.phase == vm_moves.SERVICES:
+                served = await service_waits.look(connection, operation.uuid)
+                to_serve, error = served.unsettled, served.trouble
             to_realize = await self._to_realize(connection, operation, touched)
             at = VmStanding(
                 operation.type,
@@ -43,6 +61,7 @@ class VmConductor:
                 to_realize=to_realize,
                 failed=error is not None,
                 at_ipam=sum(nic.todo is not None for nic in touched),
+                to_serve=to_serve,
             )
             match next_move(at):
                 case VmMove.WAIT:
@@ -51,6 +70,9 @@ class VmConductor:
                     await self._realized(connection, operation)
                     await nic_addresses.allocate(connection, operation.uuid)
                     await steps.begin_phase(connection, operation.uuid, vm_moves.ALLOCATE, [])
+                case VmMove.SERVE:
+                    if not await self._serve(connection, operation, touched):
+                        await self._succeed(connection, operation, touched)
                 case VmMove.UNDO:
                     await self._undo(connection, operation, touched, error or _overdue(operation.phase))
                 case VmMove.SUCCEED:
@@ -67,6 +89,7 @@ class VmConductor:
             await self._hooks.before_release(release, connection)
         await nics.move(connection, uuids)
         sources = {nic.host_uuid: {one.l2_uuid for one in before if one.host_uuid == nic.host_uuid} for nic in before}
+        await self.tell_services(connection, before)
         await vm_departures.leave(connection, sources)
         moved = self._inventories.of_all(await nics.get(connection, uuids))
         for one in moved:
@@ -76,7 +99,21 @@ class VmConductor:
     async def stay(self, connection: Connection, touched: list[Nic]) -> None:
         """They are not moved after all; the destination gives up what it had for their sake."""
         await nics.stay(connection, [nic.uuid for nic in touched])
+        await self.tell_services(connection, touched)
         await vm_departures.leave(connection, vm_departures.destinations(touched))
+
+    async def tell_services(self, connection: Connection, changed: Iterable[Nic]) -> None:
+        """These NICs come, go or move in this transaction: whatever serves them has to follow.
+
+        NICs of L3 networks without services cost one look, and none get services meanwhile.
+        """
+        nics_by_l3: dict[UUID, set[UUID]] = defaultdict(set)
+        for nic in changed:
+            nics_by_l3[nic.l3_uuid].add(nic.uuid)
+        served = await l3_services.hold_served(connection, nics_by_l3.keys())
+        if served:
+            uuids = frozenset().union(*(nics_by_l3[uuid] for uuid in served))
+            await self._services.changed(connection, Change(nic_uuids=uuids))
 
     # ---- where it stands -----------------------------------------------------------------------------------------
 
@@ -112,6 +149,21 @@ class VmConductor:
         if operation.host_uuid is not None:
             await steps.end_step(connection, operation.uuid, operation.host_uuid, "done")
 
+    async def _serve(self, connection: Connection, operation: Operation, touched: list[Nic]) -> bool:
+        """The NICs count for services from here on; true if the operation has to wait for these.
+
+        What serves their networks was read after what counts of them was committed: whoever attaches services just now
+        sees them.
+        """
+        served = frozenset(nic.uuid for nic in touched if nic.served)
+        marked = await self._services.changed(connection, Change(nic_uuids=served)) if served else Marked()
+        if not marked.service_uuids:
+            return False
+        await self._realized(connection, operation)
+        await steps.begin_phase(connection, operation.uuid, vm_moves.SERVICES, [])
+        await service_waits.add(connection, operation.uuid, marked.service_uuids, marked.last)
+        return True
+
     async def _undo(self, connection: Connection, operation: Operation, touched: list[Nic], error: ErrorBody) -> None:
         await operations.set_error(connection, operation.uuid, error)
         await operations.extend_deadline(connection, operation.uuid, ROLLBACK_SECONDS)
@@ -119,6 +171,8 @@ class VmConductor:
             await steps.end_step(connection, operation.uuid, operation.host_uuid, "failed", error=error)
         if operation.type == vm_moves.PREPARE:
             await nic_addresses.release(connection, [nic.uuid for nic in touched], operation.uuid)
+            await nics.heal_default(connection, touched[0].vm_uuid)
+            await self.tell_services(connection, touched)
             await vm_departures.leave(connection, vm_departures.places(touched))
         else:
             await self.stay(connection, touched)
@@ -162,6 +216,6 @@ def _l2_uuids(touched: list[Nic]) -> list[UUID]:
 
 
 def _overdue(phase: str) -> ErrorBody:
-    who = "the host" if phase == vm_moves.REALIZE else "IPAM"
+    who = {vm_moves.REALIZE: "the host", vm_moves.SERVICES: "hosts with services of these NICs"}.get(phase, "IPAM")
     error: ViaductError = DeadlineExceeded(f"{who} did not answer within the operation's time")
     return error.to_body()

@@ -18,11 +18,13 @@ class Site:
     Attributes:
         l2_by_l3: the L2 network on which each L3 network lies.
         networks: these L2 networks by uuid.
+        disabled: L3 networks that get no new NIC.
     """
 
     host: HostInventory
     l2_by_l3: dict[UUID, UUID]
     networks: dict[UUID, L2NetworkInventory]
+    disabled: frozenset[UUID]
 
 
 async def enter(connection: Connection, host_uuid: UUID, l3_uuids: Sequence[UUID]) -> Site:
@@ -37,7 +39,8 @@ async def enter(connection: Connection, host_uuid: UUID, l3_uuids: Sequence[UUID
             are in `details.l2NetworkUuids`.
         HostUnreachable: the host is not connected.
     """
-    l2_by_l3 = await l3_networks.l2_networks_of(connection, list(dict.fromkeys(l3_uuids)))
+    places = await l3_networks.places_of(connection, list(dict.fromkeys(l3_uuids)))
+    l2_by_l3 = {uuid: places[uuid].l2_uuid for uuid in dict.fromkeys(l3_uuids) if uuid in places}
     for index, l3_uuid in enumerate(l3_uuids):
         if l3_uuid not in l2_by_l3:
             missing = NotFound.of(l3_networks.KIND, l3_uuid)
@@ -55,7 +58,7 @@ async def enter(connection: Connection, host_uuid: UUID, l3_uuids: Sequence[UUID
             clusterUuid=str(host.cluster_uuid),
             l2NetworkUuids=[str(uuid) for uuid in lacking],
         )
-    return Site(host, l2_by_l3, networks)
+    return Site(host, l2_by_l3, networks, frozenset(uuid for uuid, place in places.items() if not place.enabled))
 
 
 async def _enter_host(connection: Connection, host_uuid: UUID) -> HostInventory:

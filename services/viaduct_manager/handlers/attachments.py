@@ -15,7 +15,7 @@ from viaduct_manager.handlers.l2_networks import L2Handlers, refuse_of_account
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.handlers.outcomes import outcome
 from viaduct_manager.model import moves
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, rivals, steps
+from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, rivals, services, steps
 from viaduct_manager.store.operations import Operation
 
 
@@ -66,6 +66,7 @@ class AttachmentHandlers:
             )
         if not request.force:
             await self._refuse_with_nics(connection, network, cluster)
+            await self._refuse_with_services(connection, network, cluster)
         operation = await self._begin(connection, context, request, moves.DETACH, moves.PREFLIGHT, forced=request.force)
         await l2_networks.set_attachment(connection, network.uuid, cluster.uuid, "detaching", operation.uuid)
         if request.force:
@@ -194,6 +195,22 @@ class AttachmentHandlers:
                 f"NICs of VMs use L2 network {network.name} on cluster {cluster.name}",
                 nicUuids=[str(uuid) for uuid in nics],
             )
+
+    async def _refuse_with_services(
+        self, connection: Connection, network: L2NetworkInventory, cluster: ClusterInventory
+    ) -> None:
+        """Raises:
+        InUse: service instances are plugged into it there; retryable if they are all on their way out.
+        """
+        of_accounts = await l2_networks.of_accounts(connection, network.uuid, cluster.uuid)
+        using = await services.using_l2(connection, cluster.uuid, [network.uuid, *of_accounts])
+        if using:
+            error = InUse(
+                f"service instances use L2 network {network.name} on cluster {cluster.name}",
+                serviceUuids=[str(uuid) for uuid in using],
+            )
+            error.retryable = all(using.values())
+            raise error
 
     async def _clusters_to_check(
         self, connection: Connection, request: CheckL2, network: L2NetworkInventory

@@ -11,7 +11,7 @@ from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.handlers.outcomes import outcome
 from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.model import moves
-from viaduct_manager.store import changes, l2_networks, operations, steps
+from viaduct_manager.store import changes, l2_networks, l3_networks, operations, steps
 from viaduct_manager.store.changes import Change, Values
 
 
@@ -43,6 +43,11 @@ class ChangeHandlers:
         if await changes.accounts(connection, network.uuid):
             raise PreconditionFailed(
                 f"accounts have networks of {network.name}, and these have its MTU", field="l2NetworkUuid"
+            )
+        if wider := await l3_networks.wider_than(connection, network.uuid, request.mtu):
+            raise InUse(
+                f"VMs on L3 networks of {network.name} are told of a larger MTU: lower theirs first",
+                l3NetworkUuids=[str(uuid) for uuid in wider],
             )
         former = self._values(network)
         wanted = Values(request.mtu, former.own_fields, former.device_names, former.conflict_key)

@@ -16,17 +16,20 @@ from viaduct_common.messages.host import (
 )
 from viaduct_common.postgres.idempotency import Pending
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager import announce, conductor, peers
+from viaduct_manager import announce, conductor, peers, service_orders
 from viaduct_manager.enrolment import Enrolment, EnrolmentFailed
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import moves
-from viaduct_manager.store import hosts, nics, operations, realizations, revocations, steps
+from viaduct_manager.network_services.api import Change
+from viaduct_manager.network_services.registry import NetworkServices
+from viaduct_manager.store import hosts, nics, operations, realizations, revocations, services, steps
 from viaduct_manager.store.steps import NewStep
 
 
 class HostHandlers:
-    def __init__(self, enrolment: Enrolment) -> None:
+    def __init__(self, enrolment: Enrolment, services: NetworkServices) -> None:
         self._enrolment = enrolment
+        self._services = services
 
     async def create(self, request: CreateHost, connection: Connection, context: RequestContext) -> HostInventory:
         """The row first (it refuses what is wrong), then the broker (which can be repeated), then the commit."""
@@ -66,6 +69,8 @@ class HostHandlers:
             new = await realizations.desire_on_host(connection, host.uuid)
             await peers.mark_stale(connection, new, at_once=True)
             await announce.sync(connection, host.uuid)
+            await service_orders.sync_if_any(connection, host.uuid)
+        await self._services.changed(connection, Change(host_uuids=frozenset({host.uuid})))
         await announce.event(connection, "host.updated", host)
         return host
 
@@ -84,6 +89,8 @@ class HostHandlers:
         await hosts.mark_deleting(connection, host.uuid)
         await realizations.undesire_on_host(connection, host.uuid)
         await peers.mark_host(connection, host.uuid)
+        await self._services.changed(connection, Change(host_uuids=frozenset({host.uuid})))
+        served = await services.undesire_on_host(connection, host.uuid)
         operation = await operations.create(
             connection,
             fresh_uuid(None, context, "operation"),
@@ -92,11 +99,12 @@ class HostHandlers:
             timeout_seconds=request.timeout_seconds,
             host_uuid=host.uuid,
         )
-        asked = []
-        if host.state == "connected":
-            command_id = await announce.sync(connection, host.uuid, operation_uuid=operation.uuid)
-            asked = [NewStep(host.uuid, "pending", command_id)]
-        await steps.begin_phase(connection, operation.uuid, moves.RELEASE, asked)
+        if served and host.state == "connected":
+            command_id = await service_orders.sync(connection, host.uuid, operation_uuid=operation.uuid)
+            asked = NewStep(host.uuid, "pending", command_id)
+            await steps.begin_phase(connection, operation.uuid, moves.SERVICES, [asked])
+        else:
+            await conductor.release_host(connection, operation, host)
         await conductor.advance(connection, operation.uuid)
         if await operations.lock(connection, operation.uuid) is None:
             return host

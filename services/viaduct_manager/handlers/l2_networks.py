@@ -22,6 +22,8 @@ from viaduct_manager import announce
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.model.tunnels import Cidr
+from viaduct_manager.network_services import association
+from viaduct_manager.network_services.registry import NetworkServices
 from viaduct_manager.store import clusters, l2_networks
 from viaduct_manager.store.rivals import Claim
 from viaduct_manager.store.rivals import find as find_rivals
@@ -40,8 +42,9 @@ def refuse_of_account(network: L2NetworkInventory | None, field: str) -> None:
 
 
 class L2Handlers:
-    def __init__(self, l2_types: L2Types) -> None:
+    def __init__(self, l2_types: L2Types, services: NetworkServices) -> None:
         self._types = l2_types
+        self._services = services
 
     async def create(self, request: CreateL2, connection: Connection, context: RequestContext) -> L2NetworkInventory:
         own_fields = self._types.parse_fields(request.type, request.own_fields())
@@ -66,6 +69,7 @@ class L2Handlers:
         created = await l2_networks.create(
             connection, network, tunnelled=l2_type.tunnelled, at_vm_time=l2_type.at_vm_time(own_fields)
         )
+        await association.associate(connection, self._services, created)
         await announce.event(connection, "l2.created", created)
         return created
 

@@ -12,11 +12,13 @@ from viaduct_manager import announce, conductor, peers
 from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.handlers.outcomes import outcome
 from viaduct_manager.model import moves
+from viaduct_manager.network_services.api import Change
+from viaduct_manager.network_services.registry import NetworkServices
 from viaduct_manager.store import clusters, hosts, membership, operations, steps
 from viaduct_manager.store.steps import NewStep
 
 
-async def move(request: MoveHost, connection: Connection, context: RequestContext) -> Any:
+async def move(request: MoveHost, connection: Connection, context: RequestContext, *, services: NetworkServices) -> Any:
     """One transaction moves the host; an operation of one step follows what it does about that."""
     found = await hosts.get(connection, request.uuid)
     # Exclusively, so that neither cluster's networks, nor any host of them, changes meanwhile.
@@ -36,6 +38,7 @@ async def move(request: MoveHost, connection: Connection, context: RequestContex
     host = await hosts.move(connection, host.uuid, latter.uuid)
     changed = await membership.resettle(connection, host.uuid, former.uuid, latter.uuid)
     await peers.mark_stale(connection, changed, at_once=True)
+    await services.changed(connection, Change(host_uuids=frozenset({host.uuid})))
     operation = await operations.create(
         connection,
         fresh_uuid(None, context, "operation"),

@@ -1,6 +1,7 @@
 """Which handler does which request."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from viaduct_common.bus import RequestContext
 from viaduct_common.messages.base import Page
@@ -16,7 +17,10 @@ from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
 from viaduct_manager.handlers.nics import NicHandlers, find_placement
+from viaduct_manager.handlers.service_instances import ServiceInstanceHandlers
+from viaduct_manager.handlers.services import ServiceHandlers
 from viaduct_manager.handlers.vm_networks import VmNetworkHandlers
+from viaduct_manager.network_services.registry import NetworkServices
 from viaduct_manager.store import operations, realizations
 
 
@@ -30,6 +34,9 @@ def handlers_by_type(
     l3: L3Handlers,
     vm: VmNetworkHandlers,
     nic: NicHandlers,
+    services: NetworkServices,
+    service: ServiceHandlers,
+    instance: ServiceInstanceHandlers,
 ) -> Mapping[str, Handler]:
     return {
         "zone.create": zones.create,
@@ -48,7 +55,7 @@ def handlers_by_type(
         "host.update": host.update,
         "host.setMaintenance": host.set_maintenance,
         "host.delete": host.delete,
-        "host.move": membership.move,
+        "host.move": partial(membership.move, services=services),
         "host.orphans": orphans.list_orphans,
         "host.sweepOrphans": orphans.sweep,
         "l2.create": l2.create,
@@ -68,6 +75,13 @@ def handlers_by_type(
         "l3.query": l3.query,
         "l3.update": l3.update,
         "l3.delete": l3.delete,
+        "serviceProvider.query": service.query,
+        "l3.attachServices": service.attach,
+        "l3.detachServices": service.detach,
+        "l3.configureService": service.configure,
+        "service.query": instance.query,
+        "service.check": instance.check,
+        "service.await": instance.wait,
         "vm.prepareNetworks": vm.prepare,
         "vm.releaseNetworks": vm.release,
         "vm.migrateNetworks": vm.migrate,

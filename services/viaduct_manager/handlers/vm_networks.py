@@ -6,7 +6,7 @@ from uuid import UUID
 
 from viaduct_common import naming
 from viaduct_common.bus import RequestContext
-from viaduct_common.errors import Conflict, InvalidRequest, NotFound
+from viaduct_common.errors import Conflict, InvalidRequest, NotFound, PreconditionFailed
 from viaduct_common.messages.host import HostInventory
 from viaduct_common.messages.vm import MigrateVmNetworks, PrepareVmNetworks, ReleaseVmNetworks
 from viaduct_common.postgres.idempotency import Pending
@@ -16,6 +16,7 @@ from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model import vm_moves
 from viaduct_manager.model.macs import derived_mac
 from viaduct_manager.model.migration import Migration, decide_migration
+from viaduct_manager.model.nic_defaults import Candidate, choose_default
 from viaduct_manager.model.nic_matching import HeldNic, free_indexes, match, required_ips
 from viaduct_manager.nic_inventories import NicInventories
 from viaduct_manager.store import nic_addresses, nics, steps, vm_networks, vm_operations
@@ -25,6 +26,7 @@ from viaduct_manager.store.steps import NewStep
 from viaduct_manager.vm_conductor import VmConductor
 from viaduct_manager.vm_hooks.api import PlannedNic, VmPlan, VmRelease
 from viaduct_manager.vm_hooks.registry import VmHooks
+from viaduct_manager.vm_sites import Site
 
 
 class VmNetworkHandlers:
@@ -41,7 +43,13 @@ class VmNetworkHandlers:
         found = match([(one, nic.ips) for one, nic in zip(request.nics, wanted, strict=True)], list(map(_held, has)))
         missing = [nic for nic, uuid in zip(wanted, found, strict=True) if uuid is None]
         answered = [uuid or nic.uuid for nic, uuid in zip(wanted, found, strict=True)]
+        indexes = free_indexes([nic.device_index for nic in has], len(missing))
+        places = [(nic.device_index, Candidate(nic.uuid, nic.l3_uuid, nic.default)) for nic in has]
+        places += [(index, Candidate(nic.uuid, nic.l3_uuid)) for index, nic in zip(indexes, missing, strict=True)]
+        candidates = [one for _, one in sorted(places, key=lambda place: place[0])]
+        default = choose_default(request.default_l3_network_uuid, candidates)
         if not missing:
+            await self._set_default(connection, has, default)
             return self._inventories.of_all(await nics.get(connection, answered))
         _require_deferral(context)
         site = await vm_sites.enter(connection, request.host_uuid, [nic.l3_uuid for nic in wanted])
@@ -53,11 +61,17 @@ class VmNetworkHandlers:
             nics=tuple(replace(nic, l2_uuid=site.l2_by_l3[nic.l3_uuid]) for nic in missing),
             networks=site.networks,
         )
+        _refuse_disabled(missing, site)
         plan = await self._hooks.plan(plan, connection)
+        for nic in plan.nics:
+            if nic.security_group_uuids:
+                raise InvalidRequest.of_field(f"{nic.place}.securityGroupUuids", "nobody here keeps security groups")
         operation = await self._begin(connection, context, request, type_=vm_moves.PREPARE, answered=answered)
-        indexes = free_indexes([nic.device_index for nic in has], len(plan.nics))
+        names = {nic.uuid: one.host_name for nic, one in zip(wanted, request.nics, strict=True)}
+        await self._set_default(connection, has, default)
         for index, nic in zip(indexes, plan.nics, strict=True):
-            await _record(connection, plan, nic, index, operation.uuid)
+            new = _new_nic(plan, nic, index, operation.uuid, names[nic.uuid], default=nic.uuid == default)
+            await _record(connection, nic, new)
         await self._realize(connection, operation, site.host, [nic.l2_uuid for nic in plan.nics])
         return Pending(operation.uuid)
 
@@ -85,6 +99,10 @@ class VmNetworkHandlers:
             released=[one.model_dump(mode="json") for one in released],
         )
         await nic_addresses.release(connection, uuids, operation.uuid)
+        staying = set(await nics.heal_default(connection, request.vm_uuid))
+        await self._conductor.tell_services(connection, leaving)
+        if staying:
+            await self._conductor.tell_services(connection, await nics.get(connection, sorted(staying)))
         await vm_departures.leave(connection, vm_departures.places(leaving))
         return Pending(operation.uuid)
 
@@ -140,6 +158,13 @@ class VmNetworkHandlers:
 
     # ---- parts ---------------------------------------------------------------------------------------------------
 
+    async def _set_default(self, connection: Connection, has: list[Nic], default: UUID) -> None:
+        """Of the NICs that the VM has already this one, or none, carries its default route from here on."""
+        if all(nic.default == (nic.uuid == default) for nic in has):
+            return
+        await nics.set_default(connection, has[0].vm_uuid, default)
+        await self._conductor.tell_services(connection, has)
+
     async def _begin(
         self,
         connection: Connection,
@@ -179,13 +204,11 @@ def _planned(request: PrepareVmNetworks, context: RequestContext) -> list[Planne
     """The NICs that are asked for, in order; their L2 networks are yet to be found.
 
     Raises:
-        InvalidRequest: one contradicts itself, or names a security group.
+        InvalidRequest: one contradicts itself.
     """
     planned = []
     for index, one in enumerate(request.nics):
         place = f"nics.{index}"
-        if one.security_group_uuids:
-            raise InvalidRequest.of_field(f"{place}.securityGroupUuids", "there is no such security group")
         planned.append(
             PlannedNic(
                 uuid=fresh_uuid(None, context, f"nic {index}"),
@@ -194,9 +217,23 @@ def _planned(request: PrepareVmNetworks, context: RequestContext) -> list[Planne
                 l2_uuid=one.l3_network_uuid,
                 mac=one.mac,
                 ips=tuple(required_ips(one, place)),
+                security_group_uuids=tuple(dict.fromkeys(one.security_group_uuids)),
             )
         )
     return planned
+
+
+def _refuse_disabled(missing: list[PlannedNic], site: Site) -> None:
+    """Raises:
+    PreconditionFailed: an L3 network gets no new NIC.
+    """
+    for nic in missing:
+        if nic.l3_uuid in site.disabled:
+            raise PreconditionFailed(
+                f"{nic.place}.l3NetworkUuid: L3 network {nic.l3_uuid} is disabled",
+                field=f"{nic.place}.l3NetworkUuid",
+                l3NetworkUuid=str(nic.l3_uuid),
+            )
 
 
 def _require_same_vm(request: PrepareVmNetworks, has: list[Nic]) -> None:
@@ -225,11 +262,10 @@ def _require_same_vm(request: PrepareVmNetworks, has: list[Nic]) -> None:
             )
 
 
-async def _record(connection: Connection, plan: VmPlan, nic: PlannedNic, index: int, operation_uuid: UUID) -> None:
-    """Raises:
-    Conflict: the MAC that it must have is another NIC's on this L2 network.
-    """
-    new = NewNic(
+def _new_nic(
+    plan: VmPlan, nic: PlannedNic, index: int, operation_uuid: UUID, host_name: str | None, *, default: bool
+) -> NewNic:
+    return NewNic(
         uuid=nic.uuid,
         vm_uuid=plan.vm_uuid,
         host_uuid=plan.host.uuid,
@@ -240,9 +276,23 @@ async def _record(connection: Connection, plan: VmPlan, nic: PlannedNic, index: 
         device_name=naming.nic_device_name(nic.uuid),
         operation_uuid=operation_uuid,
         required_ips=nic.ips,
+        default=default,
+        host_name=host_name,
     )
+
+
+async def _record(connection: Connection, nic: PlannedNic, new: NewNic) -> None:
+    """Raises:
+    Conflict: the MAC that it must have is another NIC's on this L2 network, or its host name on the L3 network.
+    """
     macs = [nic.mac] if nic.mac else [derived_mac(nic.uuid, attempt) for attempt in range(MAC_ATTEMPTS)]
-    if await nics.add(connection, new, macs) is None:
+    try:
+        given = await nics.add(connection, new, macs)
+    except Conflict as error:
+        if "hostName" in error.details:
+            error.details["field"] = f"{nic.place}.hostName"
+        raise
+    if given is None:
         raise Conflict(
             f"{nic.place}.mac: {macs[0]} is another NIC's on this L2 network",
             field=f"{nic.place}.mac",

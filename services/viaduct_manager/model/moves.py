@@ -10,8 +10,9 @@
      or MTU      ▼            ▼                       orphans  check ─► ended
                ended   rollback (realize as before) ─► ended
 
-Checks and plans have one phase, `check`, and so have the questions after orphans, and their sweep; the removal of a
-host has one, `release`. A host that has moved stays where it is, whether it could do all that this asked or not.
+Checks and plans have one phase, `check`, and so have the questions after orphans, and their sweep. The removal of a
+host has `release`, and `services` before it if it has any: these stand on its networks. A host that has moved stays
+where it is, whether it could do all that this asked or not.
 """
 
 from dataclasses import dataclass
@@ -27,16 +28,19 @@ CHANGE_VLAN = "l2.changeVlan"
 CHANGE_MTU = "l2.changeMtu"
 ORPHANS = "host.orphans"
 SWEEP = "host.sweepOrphans"
+CHECK_SERVICES = "service.check"
+AWAIT_SERVICES = "service.await"
 
 CHANGES = frozenset({CHANGE_VLAN, CHANGE_MTU})
 # They alter nothing: no event tells of their end, and nobody waits for them to end.
-INQUIRIES = frozenset({CHECK, PLAN, ORPHANS})
+INQUIRIES = frozenset({CHECK, PLAN, ORPHANS, CHECK_SERVICES, AWAIT_SERVICES})
 # Without the host's answer there is none at all.
 OF_ONE_HOST = frozenset({ORPHANS, SWEEP})
 
 PREFLIGHT = "preflight"
 REALIZE = "realize"
 RELEASE = "release"
+SERVICES = "services"
 ROLLBACK = "rollback"
 INQUIRE = "check"
 ENDED = "ended"
@@ -87,7 +91,9 @@ def next_move(at: Standing) -> Move:
             move = Move.FAIL
         case ("host.move", "realize") | ("host.orphans" | "host.sweepOrphans", "check"):
             move = Move.SUCCEED if good else Move.FAIL
-        case ("l2.check" | "l2.plan", "check") | ("host.delete", "release"):
+        case "host.delete", "services":
+            move = Move.RELEASE
+        case ("l2.check" | "l2.plan" | "service.check", "check") | ("host.delete", "release"):
             # A host that did not answer is a line of the answer; a host that is removed need not agree.
             move = Move.SUCCEED
         case _:

@@ -9,14 +9,18 @@ from viaduct_common.digest import holdings_digest
 # So many heartbeats in a row that differ are no accident, even if something is always in motion: a network whose peers
 # come and go all the time must not keep its hosts from being told what they lack.
 PATIENCE_BEATS = 5
+# Of realizations, and of service instances.
+MOVING = frozenset({"pending", "realizing", "releasing", "applying", "removing"})
+DONE = frozenset({"realized", "applied"})
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One row of a host's desired state, as far as the comparison needs it. `observed`: the host is known to have done
-    this generation; one that was only told of other peers is `realized` and not observed."""
+    """One row of a host's desired state, as far as the comparison needs it: an L2 network, or a service instance.
+    `observed`: the host is known to have done this generation; one that was only told of other peers is `realized` and
+    not observed."""
 
-    l2_uuid: UUID
+    uuid: UUID
     generation: int
     desired: str
     state: str
@@ -27,7 +31,7 @@ class Wanted:
 def expected_digest(rows: Iterable[Wanted]) -> str:
     """The digest of a host that holds exactly what it should; what failed there is not expected."""
     return holdings_digest(
-        (row.l2_uuid, row.generation) for row in rows if row.desired == "present" and row.state != "failed"
+        (row.uuid, row.generation) for row in rows if row.desired == "present" and row.state != "failed"
     )
 
 
@@ -53,9 +57,8 @@ def settled(rows: list[Wanted], digest: str, *, settle_seconds: float) -> list[W
     """The rows still in motion that an equal digest proves to be done: their completions were lost."""
     if digest != expected_digest(rows):
         return []
-    moving = {"pending", "realizing", "releasing"}
     return [
         row
         for row in rows
-        if (row.state in moving or (row.state == "realized" and not row.observed)) and row.age_seconds >= settle_seconds
+        if (row.state in MOVING or (row.state in DONE and not row.observed)) and row.age_seconds >= settle_seconds
     ]

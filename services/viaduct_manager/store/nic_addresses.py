@@ -36,7 +36,18 @@ _CLAIM = """
 _RECORD = """
     INSERT INTO nic_ip (uuid, nic_uuid, ip, prefix_length, netmask, gateway) VALUES ($1, $2, $3, $4, $5, $6)
 """
-_HELD = "UPDATE nic SET todo = NULL, addresses = 'held' WHERE uuid = $1"
+# A NIC without a name gets one of its first address; should another be named so, one that is its own for sure.
+_HELD = """
+    WITH derived AS (SELECT ip_host_name(min(ip)) AS name FROM nic_ip WHERE nic_uuid = $1)
+    UPDATE nic
+    SET todo = NULL, addresses = 'held',
+        host_name = coalesce(host_name, CASE WHEN EXISTS (
+                SELECT FROM nic AS other
+                WHERE other.l3_uuid = nic.l3_uuid AND lower(other.host_name) = derived.name
+                  AND other.state <> 'releasing')
+            THEN derived.name || '-' || left(nic.uuid::text, 8) ELSE derived.name END)
+    FROM derived WHERE uuid = $1
+"""
 _REFUSED = "UPDATE nic SET todo = NULL, error = $2 WHERE uuid = $1"
 _POSTPONE = "UPDATE nic SET due_at = now() + make_interval(secs => $2) WHERE uuid = $1"
 _REMOVE = "DELETE FROM nic WHERE uuid = $1"

@@ -33,6 +33,7 @@ _IPS = """
 """
 _PLACED = (
     "SELECT nic.*, nic.l3_uuid AS l3_network_uuid, nic.l2_uuid AS l2_network_uuid, cluster.backends, "
+    "EXISTS (SELECT FROM l3_service WHERE l3_service.l3_uuid = nic.l3_uuid) AS served, "
     + _IPS
     + "FROM nic JOIN cluster ON cluster.uuid = (SELECT cluster_uuid FROM host WHERE host.uuid = {})"
 )
@@ -60,8 +61,8 @@ _LISTING = Listing(
 )
 _ADD = """
     INSERT INTO nic (uuid, vm_uuid, host_uuid, account_uuid, l3_uuid, l2_uuid, device_index, device_name, mac, state,
-                     operation_uuid, required_ips, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::macaddr, 'preparing', $10, $11, clock_timestamp())
+                     operation_uuid, required_ips, is_default, host_name, created_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::macaddr, 'preparing', $10, $11, $12, $13, clock_timestamp())
     ON CONFLICT (l2_uuid, mac) WHERE state <> 'releasing' DO NOTHING
     RETURNING mac::text
 """
@@ -70,6 +71,17 @@ _BEGIN_MIGRATION = "UPDATE nic SET migrating_to_host_uuid = $2, operation_uuid =
 _END_OPERATION = "UPDATE nic SET operation_uuid = NULL WHERE operation_uuid = $1"
 _MOVE = "UPDATE nic SET host_uuid = migrating_to_host_uuid, migrating_to_host_uuid = NULL WHERE uuid = ANY($1::uuid[])"
 _STAY = "UPDATE nic SET migrating_to_host_uuid = NULL WHERE uuid = ANY($1::uuid[])"
+_SET_DEFAULT = """
+    UPDATE nic SET is_default = uuid = $2 WHERE vm_uuid = $1 AND state <> 'releasing' AND is_default <> (uuid = $2)
+    RETURNING uuid
+"""
+# When the default NIC goes, the first of those that stay takes its place.
+_HEAL_DEFAULT = """
+    UPDATE nic SET is_default = true
+    WHERE uuid = (SELECT uuid FROM nic WHERE vm_uuid = $1 AND state <> 'releasing' ORDER BY device_index LIMIT 1)
+      AND NOT EXISTS (SELECT FROM nic WHERE vm_uuid = $1 AND state <> 'releasing' AND is_default)
+    RETURNING uuid
+"""
 _ON_HOST = """
     SELECT uuid, vm_uuid FROM nic WHERE host_uuid = $1 OR migrating_to_host_uuid = $1 ORDER BY uuid LIMIT $2
 """
@@ -90,11 +102,14 @@ class NewNic:
     device_name: str
     operation_uuid: UUID
     required_ips: tuple[Address, ...] = ()
+    default: bool = True
+    host_name: str | None = None
 
 
 @dataclass(frozen=True)
 class Nic:
-    """A NIC, and what of its network and cluster is needed to plug it in. `backends` by L2 type."""
+    """A NIC, and what of its network and cluster is needed to plug it in. `backends` by L2 type; `served`: its L3
+    network has services."""
 
     uuid: UUID
     vm_uuid: UUID
@@ -104,6 +119,9 @@ class Nic:
     l3_uuid: UUID
     device_index: int
     device_name: str
+    default: bool
+    host_name: str | None
+    served: bool
     mac: str
     state: str
     operation_uuid: UUID | None
@@ -151,7 +169,8 @@ async def add(connection: Connection, nic: NewNic, macs: list[str]) -> str | Non
     """Record a NIC with the first of these MACs that is free on its network; None if none is.
 
     Raises:
-        Conflict: its place in the VM, or its device's name, was taken by another request just now.
+        Conflict: its host name is another NIC's on the L3 network (`details.hostName`); or its place in the VM, or its
+            device's name, was taken by another request just now.
     """
     for mac in macs:
         try:
@@ -169,14 +188,32 @@ async def add(connection: Connection, nic: NewNic, macs: list[str]) -> str | Non
                     mac,
                     nic.operation_uuid,
                     list(nic.required_ips),
+                    nic.default,
+                    nic.host_name,
                 )
         except asyncpg.UniqueViolationError as error:
+            if error.constraint_name == "nic_host_name":
+                raise Conflict(
+                    f"host name {nic.host_name} is another NIC's on this L3 network",
+                    hostName=nic.host_name,
+                    l3NetworkUuid=str(nic.l3_uuid),
+                ) from error
             raise Conflict(
                 f"NIC {nic.device_index} of VM {nic.vm_uuid} is there already", vmUuid=nic.vm_uuid
             ) from error
         if given is not None:
             return given
     return None
+
+
+async def set_default(connection: Connection, vm_uuid: UUID, nic_uuid: UUID) -> list[UUID]:
+    """This NIC carries the VM's default route, and no other; return those of which that is news."""
+    return [row["uuid"] for row in await connection.fetch(_SET_DEFAULT, vm_uuid, nic_uuid)]
+
+
+async def heal_default(connection: Connection, vm_uuid: UUID) -> list[UUID]:
+    """NICs of the VM are going: the first of those that stay is the default if none is; return it then."""
+    return [row["uuid"] for row in await connection.fetch(_HEAL_DEFAULT, vm_uuid)]
 
 
 async def mark_ready(connection: Connection, operation_uuid: UUID) -> None:
@@ -224,6 +261,9 @@ async def _nics(connection: Connection, rows: list[Any]) -> list[Nic]:
             l3_uuid=row["l3_uuid"],
             device_index=row["device_index"],
             device_name=row["device_name"],
+            default=row["is_default"],
+            host_name=row["host_name"],
+            served=row["served"],
             mac=str(row["mac"]),
             state=row["state"],
             operation_uuid=row["operation_uuid"],

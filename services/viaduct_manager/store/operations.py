@@ -45,7 +45,7 @@ _RUNNING_OF_NETWORK = """
 _FORGET = "DELETE FROM operation WHERE state <> 'running' AND created_at < now() - make_interval(days => 14)"
 _FORGET_INQUIRIES = """
     DELETE FROM operation
-    WHERE state <> 'running' AND type IN ('l2.check', 'l2.plan', 'host.orphans')
+    WHERE state <> 'running' AND type IN ('l2.check', 'l2.plan', 'host.orphans', 'service.check', 'service.await')
       AND created_at < now() - make_interval(hours => 1)
 """
 # An operation about a host has neither; a page cannot be continued after a null.

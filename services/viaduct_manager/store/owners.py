@@ -15,6 +15,7 @@ _KNOWN = """
     UNION ALL SELECT uuid FROM nic WHERE uuid = ANY($1::uuid[])
     UNION ALL SELECT uuid FROM vip WHERE uuid = ANY($1::uuid[])
     UNION ALL SELECT vip_uuid FROM vip_gone WHERE vip_uuid = ANY($1::uuid[])
+    UNION ALL SELECT uuid FROM service WHERE uuid = ANY($1::uuid[])
 """
 
 

@@ -96,7 +96,7 @@ _RENEW = """
     RETURNING l2_uuid, host_uuid, desired, generation, forced
 """
 _OF_HOST = """
-    SELECT l2_uuid, generation, desired, state, extract(epoch FROM now() - since)::float8 AS age_seconds,
+    SELECT l2_uuid AS uuid, generation, desired, state, extract(epoch FROM now() - since)::float8 AS age_seconds,
            generation IS NOT DISTINCT FROM observed_generation AS observed
     FROM realization WHERE host_uuid = $1
 """

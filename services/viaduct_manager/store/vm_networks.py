@@ -30,6 +30,7 @@ _STATES = """
     LEFT JOIN realization ON realization.l2_uuid = wanted.l2_uuid AND realization.host_uuid = $1
 """
 # What is realised only where NICs are goes with the last of them; a NIC that waits for IPAM alone needs it no more.
+# What services are still plugged into goes after them: their removal leads here again.
 _LEAVE = """
     UPDATE realization
     SET desired = 'absent', generation = nextval('generation'), state = 'releasing', error = NULL, attempts = 0,
@@ -41,6 +42,9 @@ _LEAVE = """
       AND NOT EXISTS (
           SELECT FROM nic WHERE nic.l2_uuid = realization.l2_uuid AND nic.state <> 'releasing'
             AND realization.host_uuid IN (nic.host_uuid, nic.migrating_to_host_uuid))
+      AND NOT EXISTS (
+          SELECT FROM service_on_host
+          WHERE service_on_host.host_uuid = $1 AND realization.l2_uuid = ANY(service_on_host.l2_uuids))
     RETURNING realization.l2_uuid, realization.generation,
               host.state = 'connected' AND NOT host.maintenance AS reachable
 """

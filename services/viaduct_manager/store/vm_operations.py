@@ -7,7 +7,7 @@ import asyncpg
 
 from viaduct_common.errors import Conflict
 from viaduct_common.postgres.pool import Connection
-from viaduct_manager.store import operations
+from viaduct_manager.store import operations, service_waits
 from viaduct_manager.store.operations import Operation
 
 # Requests about one VM take turns.
@@ -17,7 +17,7 @@ _SET_VM = "UPDATE operation SET vm_uuid = $2 WHERE uuid = $1"
 _INSERT = "INSERT INTO vm_operation (operation_uuid, nic_uuids, released) VALUES ($1, $2, $3)"
 _GET = "SELECT nic_uuids, released FROM vm_operation WHERE operation_uuid = $1"
 # Asked of what there is, not of who was told: whatever changes it, nobody can forget to say so.
-_DUE = """
+_DUE = f"""
     SELECT operation.uuid FROM operation
     WHERE operation.state = 'running' AND operation.vm_uuid IS NOT NULL
       AND (operation.deadline_at <= now()
@@ -26,6 +26,8 @@ _DUE = """
                    ON realization.l2_uuid = nic.l2_uuid AND realization.host_uuid = operation.host_uuid
                WHERE nic.operation_uuid = operation.uuid AND realization.desired = 'present'
                  AND realization.state IN ('pending', 'realizing')))
+           OR operation.phase = 'services' AND EXISTS (
+               SELECT FROM service_wait WHERE service_wait.operation_uuid = operation.uuid AND {service_waits.DUE})
            OR operation.phase IN ('allocate', 'release', 'rollback') AND NOT EXISTS (
                SELECT FROM nic WHERE nic.operation_uuid = operation.uuid AND nic.todo IS NOT NULL))
     LIMIT $1

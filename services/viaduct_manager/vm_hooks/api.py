@@ -21,6 +21,8 @@ class PlannedNic:
         l2_uuid: the L2 network that the host realises for it: at first that of its L3 network.
         mac: the one that it must have, None for any.
         ips: those that it must have, none for any.
+        security_group_uuids: those that it is to be in from the first packet on. The hook that sees to it takes them
+            off the plan that it returns; what no hook has taken is refused.
     """
 
     uuid: UUID
@@ -29,6 +31,7 @@ class PlannedNic:
     l2_uuid: UUID
     mac: str | None = None
     ips: tuple[IPv4Address | IPv6Address, ...] = ()
+    security_group_uuids: tuple[UUID, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ CREATE TABLE service_inquiry (
     service_uuid   uuid NOT NULL,
     host_uuid      uuid NOT NULL,
     kind           text NOT NULL,
+    command_id     uuid,                           -- by which the host is asked; null: it is away
     result         jsonb,
     PRIMARY KEY (operation_uuid, host_uuid, service_uuid)
 );
+CREATE INDEX service_inquiry_command ON service_inquiry (command_id) WHERE command_id IS NOT NULL;

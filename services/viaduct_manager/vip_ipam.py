@@ -1,18 +1,18 @@
 """VIPs' addresses at IPAM: asked for inside the transaction that makes the VIP, given back after the one that ends it.
 
-A request for an address has an id that follows from who asks for what, so that a request which is done again gets the
-same address. What IPAM gave for one that is never done again is nobody's: an audit finds it.
+A client's request has an id, of which that of the question to IPAM follows: a request that is done again gets the same
+address. Where there is no such id, what IPAM gave the last time is looked for. What it gave for a request that is never
+done again is nobody's: an audit finds it.
 """
 
 import asyncio
-from collections.abc import Callable
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import structlog
 
 from viaduct_common.bus import Bus, StoreUnavailable
 from viaduct_common.errors import ViaductError
-from viaduct_common.messages.ipam import AllocateIp, ReleaseIp
+from viaduct_common.messages.ipam import AllocateIp, QueryIps, ReleaseIp, UsedIpFilters
 from viaduct_common.messages.ipam import UsedIpInventory as UsedIp
 from viaduct_common.postgres.pool import Pool, transaction
 from viaduct_manager.model.public_addresses import Address
@@ -36,22 +36,24 @@ class VipIpam:
         *,
         ip: Address | None = None,
         version: int | None = None,
-        asked_by: str,
+        asked_by: str | None = None,
     ) -> UsedIp:
-        """One address; the same whenever it is asked for again.
+        """One address; the same if it is asked for again.
 
         Args:
-            asked_by: what is different for every VIP of this uuid that there ever is.
+            asked_by: the identity of the request, None if it has none: then no VIP ever had this uuid.
 
         Raises:
             ViaductError: IPAM refuses, or does not answer.
         """
-        request = AllocateIp(
-            l3_network_uuid=l3_uuid, required_ip=ip, ip_version=version, owner=f"{OWNER_PREFIX}{vip_uuid}"
-        )
-        [given] = await self._bus.call(
-            request, timeout_seconds=IPAM_SECONDS, message_id=uuid5(vip_uuid, f"ip.allocate {asked_by}")
-        )
+        owner = f"{OWNER_PREFIX}{vip_uuid}"
+        if asked_by is None:
+            lost = await self._bus.call(QueryIps(filters=UsedIpFilters(owner=owner)), timeout_seconds=IPAM_SECONDS)
+            if lost.items:
+                return lost.items[0]
+        request = AllocateIp(l3_network_uuid=l3_uuid, required_ip=ip, ip_version=version, owner=owner)
+        message_id = uuid4() if asked_by is None else uuid5(vip_uuid, f"ip.allocate {asked_by}")
+        [given] = await self._bus.call(request, timeout_seconds=IPAM_SECONDS, message_id=message_id)
         return given
 
 
@@ -63,10 +65,9 @@ class VipReleaser:
         self._bus = bus
         self._woken = asyncio.Event()
 
-    @property
-    def wake(self) -> Callable[[], None]:
+    def wake(self) -> None:
         """Something was committed: do not wait for the next poll."""
-        return self._woken.set
+        self._woken.set()
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -25,6 +25,7 @@ from viaduct_common.messages import cluster, host, ipam, l2, l3, operation, owne
 from viaduct_common.messages.agent import Orphan
 from viaduct_common.messages.base import Page, Request
 from viaduct_common.messages.batch import Batch
+from viaduct_common.messages.services import instances, providers
 
 V = TypeVar("V")
 
@@ -49,6 +50,8 @@ class ViaductClient:
         self.host = Hosts(self)
         self.l2 = L2Networks(self)
         self.l3 = L3Networks(self)
+        self.service_provider = ServiceProviders(self)
+        self.service = Services(self)
         self.operation = Operations(self)
         self.realization = Realizations(self)
         self.owner = Owners(self)
@@ -231,6 +234,32 @@ class L3Networks(_Family):
 
     async def delete(self, **fields: Any) -> l3.L3NetworkInventory | None:
         return await self._send(l3.DeleteL3, fields)
+
+    async def attach_services(self, **fields: Any) -> l3.L3NetworkInventory:
+        return await self._send(providers.AttachServices, fields)
+
+    async def detach_services(self, **fields: Any) -> l3.L3NetworkInventory:
+        return await self._send(providers.DetachServices, fields)
+
+    async def configure_service(self, **fields: Any) -> l3.L3NetworkInventory:
+        return await self._send(providers.ConfigureService, fields)
+
+
+class ServiceProviders(_Family):
+    async def query(self, **fields: Any) -> Page[providers.ServiceProviderInventory]:
+        return await self._send(providers.QueryServiceProviders, fields)
+
+
+class Services(_Family):
+    async def query(self, **fields: Any) -> Page[instances.ServiceInventory]:
+        return await self._send(instances.QueryServices, fields)
+
+    async def check(self, **fields: Any) -> list[instances.ServiceCheck]:
+        return await self._send(instances.CheckServices, fields)
+
+    async def wait(self, **fields: Any) -> list[instances.ServiceInventory]:
+        """`service.await`; the word is Python's."""
+        return await self._send(instances.AwaitServices, fields)
 
 
 class Operations(_Family):

@@ -1,9 +1,11 @@
 """Clusters of scripted agents, on a real manager."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -132,3 +134,16 @@ async def database(fleet: Fleet) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(fleet.place.postgres_url())
     yield connection
     await connection.close()
+
+
+@pytest.fixture(scope="module")
+def beacons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the providers of `beacon_provider`, as if they were installed there."""
+    folder = tmp_path_factory.mktemp("beacons")
+    shutil.copy(Path(__file__).with_name("beacon_provider.py"), folder)
+    about = folder / "beacon_provider-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: beacon-provider\nVersion: 1\n")
+    points = "[viaduct.service_providers]\nbeacons = beacon_provider:Beacons\nrivals = beacon_provider:Rivals\n"
+    (about / "entry_points.txt").write_text(points)
+    return folder

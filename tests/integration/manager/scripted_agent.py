@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 from integration.manager.control_plane import HEARTBEAT_SECONDS, Place
+from integration.manager.scripted_services import SERVICE_COMMANDS, ScriptedServices, ServiceCommand
 
 from viaduct_common.digest import holdings_digest
 from viaduct_common.errors import BackendFailed, ViaductError
@@ -31,12 +32,14 @@ from viaduct_common.messages.agent import (
 )
 from viaduct_common.messages.base import Report
 from viaduct_common.messages.host import HostInventory
+from viaduct_common.messages.services.commands import ServiceCompletion, ServiceDesired
 
-AnyCommand = RealizeL2Command | ReleaseL2Command | CheckL2Command | SyncHostCommand | ListOrphansCommand
+L2Command = RealizeL2Command | ReleaseL2Command | CheckL2Command | SyncHostCommand | ListOrphansCommand
+AnyCommand = L2Command | ServiceCommand
 COMMANDS: dict[str, type[AnyCommand]] = {
     kind.message_type: kind
     for kind in (RealizeL2Command, ReleaseL2Command, CheckL2Command, SyncHostCommand, ListOrphansCommand)
-}
+} | SERVICE_COMMANDS
 REALIZE, RELEASE, CHECK, SYNC, ORPHANS = "l2.realize", "l2.release", "l2.check", "host.sync", "host.orphans"
 
 
@@ -51,7 +54,11 @@ class Heard:
 
     @property
     def items(self) -> Sequence[L2Desired]:
-        return [] if isinstance(self.command, ListOrphansCommand) else self.command.items
+        return [] if isinstance(self.command, ListOrphansCommand | ServiceCommand) else self.command.items
+
+    @property
+    def services(self) -> Sequence[ServiceDesired]:
+        return self.command.items if isinstance(self.command, ServiceCommand) else []
 
     @property
     def networks(self) -> set[UUID]:
@@ -82,6 +89,7 @@ class ScriptedAgent:
     held: dict[UUID, int] = field(default_factory=dict)
     heard: list[Heard] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
+    services: ScriptedServices = field(default_factory=ScriptedServices)
 
     async def __aenter__(self) -> Self:
         self.session_id = uuid4()
@@ -112,7 +120,7 @@ class ScriptedAgent:
     async def say(self, report: Report, *, key: str | None = None, **properties: Any) -> None:
         """Publish anything; `key` and properties may be another's."""
         exchange = await self.channel.get_exchange("viaduct.agents", ensure=False)
-        word = "completion" if isinstance(report, Completion) else "report"
+        word = "completion" if isinstance(report, Completion | ServiceCompletion) else "report"
         message = aio_pika.Message(
             report.to_json(),
             **{
@@ -135,6 +143,7 @@ class ScriptedAgent:
                 capabilities=["L2VlanNetwork"],
                 interfaces=[InterfaceFact(name="eth0", mtu=1500, up=True, addresses=self.addresses)],
                 holds=holds,
+                services=self.services.holds(),
             )
         )
 
@@ -148,6 +157,8 @@ class ScriptedAgent:
                 sequence=self._sequence,
                 digest=digest,
                 held=len(self.held),
+                services_digest=self.services.digest(),
+                services_held=len(self.services.held),
             )
         )
 
@@ -179,10 +190,15 @@ class ScriptedAgent:
         if heard.type in self.silent:
             return
         await asyncio.sleep(self.slow_seconds)
-        completion = self.do(heard)
+        completion = self._answer(heard)
         if not self.mute:
             for _ in range(2 if heard.type in self.doubled else 1):
                 await self.say(completion)
+
+    def _answer(self, heard: Heard) -> Report:
+        if isinstance(heard.command, ServiceCommand):
+            return self.services.do(self.uuid, heard.command_id, heard.command, self.errors)
+        return self.do(heard)
 
     def do(self, heard: Heard) -> Completion:
         """Hold what was ordered, or not; the completion of it."""
@@ -244,7 +260,7 @@ class ScriptedAgent:
             item
             for one in self.heard
             if one.type in {REALIZE, SYNC}
-            for item in one.command.items
+            for item in one.items
             if item.l2_network.uuid == l2_uuid
         ]
         return max(orders, key=lambda item: item.generation, default=None)

@@ -125,7 +125,7 @@ def test_permanent_error_is_shown_not_repeated(code: str) -> None:
 rows_strategy = st.lists(
     st.builds(
         Wanted,
-        l2_uuid=st.uuids(),
+        uuid=st.uuids(),
         generation=st.integers(1, 100),
         desired=st.sampled_from(["present", "absent"]),
         state=st.sampled_from(["pending", "realizing", "realized", "failed", "releasing"]),
@@ -133,7 +133,7 @@ rows_strategy = st.lists(
         observed=st.booleans(),
     ),
     max_size=6,
-    unique_by=lambda row: row.l2_uuid,
+    unique_by=lambda row: row.uuid,
 )
 
 
@@ -144,8 +144,8 @@ def test_host_that_holds_what_it_should_is_left_alone(rows: list[Wanted], settle
     proven = settled(rows, digest, settle_seconds=settle)
 
     assert not needs_sync(rows, digest, settle_seconds=settle, since_sync_seconds=None)
-    assert {row.l2_uuid for row in proven} == {
-        row.l2_uuid
+    assert {row.uuid for row in proven} == {
+        row.uuid
         for row in rows
         if row.age_seconds >= settle
         and (row.state in {"pending", "realizing", "releasing"} or (row.state == "realized" and not row.observed))

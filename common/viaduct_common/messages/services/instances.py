@@ -65,7 +65,7 @@ class ServiceCheck(WireModel):
 class CheckServices(Request[list[ServiceCheck]]):
     """Compare service instances with what their hosts have; strictly read-only. At least one filter is wanted.
 
-    `settled` waits first until no change is on its way, and is answered with `TIMEOUT` if that does not come.
+    `subject_uuid` is as that of `service.await`.
     """
 
     message_type: ClassVar[str] = "service.check"

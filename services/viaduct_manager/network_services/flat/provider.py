@@ -108,7 +108,7 @@ class Flat:
             needed = {flat.publics[one.public.l3_uuid].l2.uuid for one in flat.eips_on(host_uuid)}
             lacking = needed - surroundings.attached.get(host_uuid, frozenset())
             waiting |= lacking
-            backends = surroundings.backends[host_uuid]
+            backends = surroundings.backends.get(host_uuid, {})
 
             def port_of(l2: L2NetworkInventory, backends: Mapping[str, str] = backends) -> Any:
                 return self._ports.of(l2, backends)
@@ -126,7 +126,7 @@ class Flat:
 
 @dataclass(frozen=True)
 class _Surroundings:
-    """By host: the backends of its cluster, and the L2 networks that it has."""
+    """By host: the backends that its cluster has chosen, if any, and the L2 networks that it has."""
 
     backends: Mapping[UUID, Mapping[str, str]]
     attached: Mapping[UUID, frozenset[UUID]]

@@ -103,12 +103,14 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     ],
     "l2.changeMtu": [
         ("NOT_FOUND", "no such L2 network"),
+        ("IN_USE", "L3 networks on it have a larger `mtu`; `details.l3NetworkUuids`"),
         ("CONFLICT", "an attach, a detach or another change of it is under way; `details.operationUuid`"),
         ("PRECONDITION_FAILED", "on a host, such as a smaller MTU of its NIC; or accounts have networks of it"),
         ("BACKEND_FAILED", "on a host; all are as before. Any other error of a host as well"),
         ("TIMEOUT", "a host did not answer within `timeoutSeconds`; all are as before"),
     ],
     "l2.detach": [
+        ("IN_USE", "service instances use it there, `details.serviceUuids`; retryable if all are on their way out"),
         ("NOT_FOUND", "no such L2 network or cluster, or it is not attached there"),
         ("CONFLICT", "an operation on this attachment runs; `details.operationUuid`"),
         (
@@ -138,6 +140,10 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("ALREADY_EXISTS", "the `uuid` is taken"),
         ("TIMEOUT", "IPAM does not answer; nothing was kept"),
         ("INVALID_REQUEST", "what an account has of a network"),
+        (
+            "INVALID_REQUEST",
+            "`mtu` above the L2 network's; a DNS server, or the prefix of a host route, twice; a route of two versions",
+        ),
     ],
     "l3.get": [("NOT_FOUND", "no such L3 network")],
     "l3.query": [],
@@ -145,11 +151,39 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("NOT_FOUND", "no such L3 network"),
         ("CONFLICT", "another `revision`"),
         ("TIMEOUT", "with `strategy`: IPAM does not answer; nothing was changed"),
+        ("INVALID_REQUEST", "`mtu`, `dns` or `hostRoutes` as in `l3.create`"),
     ],
     "l3.delete": [
         ("IN_USE", "VMs have NICs on it; `details.nicUuids`"),
         ("IN_USE", "an address of it is allocated"),
+        ("IN_USE", "something depends on a service attached to it; the provider's details name it"),
+        ("IN_USE", "retryable: service instances still have addresses of it; `details.serviceUuids`"),
         ("TIMEOUT", "IPAM does not answer; nothing was changed"),
+    ],
+    "serviceProvider.query": [],
+    "l3.attachServices": [
+        ("NOT_FOUND", "no such L3 network or provider, or the provider's plugin is not installed"),
+        (
+            "INVALID_REQUEST",
+            "a provider does not offer the type, `details.known`; a `config` is wrong, or for no type here",
+        ),
+        ("PRECONDITION_FAILED", "a provider is not associated with the L2 network, or cannot serve there"),
+        ("SERVICE_CONFLICT", "another provider serves the type, or is to in this request; `details.providerUuid`"),
+    ],
+    "l3.detachServices": [
+        ("NOT_FOUND", "no such L3 network or provider"),
+        ("IN_USE", "something depends on one of them; the provider's details name it"),
+    ],
+    "l3.configureService": [
+        ("NOT_FOUND", "no such L3 network, or the type is not attached to it"),
+        ("INVALID_REQUEST", "the `config` is wrong; `details.field`"),
+        ("PRECONDITION_FAILED", "it cannot be had there"),
+    ],
+    "service.query": [],
+    "service.check": [("INVALID_REQUEST", "no filter; or inside a batch, if a host has to be asked")],
+    "service.await": [
+        ("TIMEOUT", "they have not settled within `timeoutSeconds`; changes go on"),
+        ("INVALID_REQUEST", "inside a batch, if there is something to wait for"),
     ],
     "vm.prepareNetworks": [
         ("NOT_FOUND", "no such host or L3 network; `details.field`"),
@@ -163,7 +197,11 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("IP_IN_USE", "as `ip.allocate`; likewise `NOT_IN_RANGE`, and `EXHAUSTED` also when no VNI is left"),
         ("BACKEND_FAILED", "on the host: its kernel refused; any other error of a host likewise"),
         ("TIMEOUT", "the host or IPAM did not answer within `timeoutSeconds`"),
-        ("INVALID_REQUEST", "inside a batch; a security group; `ip` and `ips`, or two `ips` of one version"),
+        ("INVALID_REQUEST", "inside a batch; `ip` and `ips`, or two `ips` of one version"),
+        ("INVALID_REQUEST", "no NIC on `defaultL3NetworkUuid`; or nobody here keeps security groups"),
+        ("PRECONDITION_FAILED", "an L3 network is not `enabled`; `details.field`"),
+        ("CONFLICT", "a `hostName` is another NIC's on the L3 network; `details.field`"),
+        ("BACKEND_FAILED", "of a service on a host: any error of it, with `details.kind`, `serviceUuid`, `hostUuid`"),
     ],
     "vm.releaseNetworks": [
         ("CONFLICT", "retryable: an operation about the VM runs; `details.operationUuid`"),
@@ -176,7 +214,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("CONFLICT", "a migration to another host was begun, or none to this; it is on this host already"),
         ("PRECONDITION_FAILED", "of the destination, as `vm.prepareNetworks`; likewise `HOST_UNREACHABLE`"),
         ("BACKEND_FAILED", "on the destination: its kernel refused; any other error of a host likewise"),
-        ("TIMEOUT", "the destination did not answer within `timeoutSeconds`"),
+        ("TIMEOUT", "the destination did not answer within `timeoutSeconds`, or services did not settle"),
         ("INVALID_REQUEST", "inside a batch"),
     ],
     "nic.query": [],
@@ -278,12 +316,14 @@ MEANINGS: dict[str, dict[str, str]] = {
         "accountUuid": "the VM's owner: whose VNI it is on networks with a VNI range",
         "nics": "in the order of the answer",
         "timeoutSeconds": "then all is undone, in as long again, at most 30 s",
+        "defaultL3NetworkUuid": "default: that of the NIC that is it already, or of the first",
     },
     "NicRequest": {
         "ips": "one of each IP version at most",
         "ip": "the only address",
         "mac": "default: a locally administered one, unique on the L2 network",
-        "securityGroupUuids": "there are none yet",
+        "securityGroupUuids": "that it is in from its first packet on",
+        "hostName": "unique on the L3 network, in any case; default: made of its first address, `ip-10-0-0-5`",
     },
     "NicInventory": {
         "l2NetworkUuid": "what hosts realise; of a network with a VNI range what the account has of it",
@@ -295,6 +335,8 @@ MEANINGS: dict[str, dict[str, str]] = {
         "deviceIndex": "its place in the VM, from 0",
         "mtu": "bytes",
         "gateway": "of its first address",
+        "default": "it carries the VM's default route",
+        "hostName": "by which DNS knows it",
         "libvirtXml": "the same as a libvirt `<interface>`",
         "migratingToHostUuid": "between `begin` and `finish` or `abort` of a migration",
     },
@@ -348,7 +390,33 @@ MEANINGS: dict[str, dict[str, str]] = {
         "ipVersion": "kept and shown; ranges of either version may be added",
         "strategy": "default of `ip.allocate` on this L3 network",
     },
-    "l3.update": {"dns": "replaces all servers", "strategy": "IPAM is told"},
+    "l3.update": {
+        "dns": "replaces all servers",
+        "hostRoutes": "replaces all routes",
+        "enabled": "false: no new NIC; those that are there stay, and move",
+        "strategy": "IPAM is told",
+    },
+    "l3.attachServices": {
+        "services": "by provider the types that it is to serve",
+        "config": "by service type; a type that is attached already keeps its own unless it is named here",
+    },
+    "l3.detachServices": {"services": "by provider the types that it is to serve no more"},
+    "l3.configureService": {"config": "replaces the former"},
+    "AttachedService": {"config": "as the provider keeps it: complete"},
+    "ServiceInventory": {
+        "kind": "of the agents' backend",
+        "hostUuid": "null: no host can have it now, `error` says why",
+        "desired": "`present` or `absent`",
+        "state": "`pending` (host away), `applying`, `applied`, `failed`, `removing`",
+        "observedGeneration": "the newest that the host has done",
+    },
+    "ServiceCheck": {
+        "differences": "to what it should be",
+        "steps": "that an apply would take",
+        "status": "`failed`: the host could not compare; `error` says why",
+    },
+    "service.check": {"subjectUuid": "an L3 network, a NIC, or another thing that instances are for, or depend on"},
+    "service.await": {"subjectUuid": "as in `service.check`"},
     "range.create": {
         "startIp": "first address, inclusive; with `endIp` and a netmask or prefix length",
         "endIp": "last address, inclusive",
@@ -450,6 +518,8 @@ MEANINGS: dict[str, dict[str, str]] = {
 
 # By which fields a query can be sorted; the first is the default, `-` descending.
 SORTS: dict[str, list[str]] = {
+    "serviceProvider.query": ["name", "uuid"],
+    "service.query": ["serviceUuid", "hostUuid", "kind", "provider", "since", "state", "subjectUuid"],
     "zone.query": ["createdAt", "name", "uuid"],
     "cluster.query": ["createdAt", "name", "uuid", "zoneUuid"],
     "host.query": ["createdAt", "clusterUuid", "name", "state", "uuid"],
@@ -512,6 +582,7 @@ EVENTS: dict[str, str] = {
         f"host.{what}": "[HostInventory](#object-hostinventory)"
         for what in ("created", "updated", "deleted", "connected", "disconnected")
     },
+    "service.drift": "the agent's report [service.drift](#servicedrift), unchanged",
     "host.drift": "the agent's report [host.drift](#hostdrift), unchanged",
     "host.driftStorm": "the same report, when its `storm` is set; beside `host.drift`",
     **{

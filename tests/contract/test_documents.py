@@ -107,6 +107,8 @@ def test_sorts_are_those_of_the_stores(notes: ModuleType) -> None:
         "l2.query": ("viaduct_manager.store.l2_networks", "_LISTING"),
         "l3.query": ("viaduct_manager.store.l3_networks", "_LISTING"),
         "nic.query": ("viaduct_manager.store.nics", "_LISTING"),
+        "serviceProvider.query": ("viaduct_manager.store.l3_services", "_LISTING"),
+        "service.query": ("viaduct_manager.store.services", "_LISTING"),
         "operation.query": ("viaduct_manager.store.operations", "_LISTING"),
         "realization.query": ("viaduct_manager.store.realizations", "_LISTING"),
         "scope.query": ("viaduct_ipam.store.listings", "SCOPES"),

@@ -4,20 +4,20 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from viaduct_common import naming
 from viaduct_common.bus import RequestContext
-from viaduct_common.errors import Conflict, InvalidRequest, NotFound, PreconditionFailed
+from viaduct_common.errors import Conflict, InvalidRequest, NotFound
 from viaduct_common.messages.host import HostInventory
 from viaduct_common.messages.vm import MigrateVmNetworks, PrepareVmNetworks, ReleaseVmNetworks
 from viaduct_common.postgres.idempotency import Pending
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager import announce, peers, vm_departures, vm_sites
 from viaduct_manager.handlers.new import fresh_uuid
+from viaduct_manager.handlers.vm_plans import candidates, held, new_nic, planned_nics, refuse_disabled, require_same_vm
 from viaduct_manager.model import vm_moves
 from viaduct_manager.model.macs import derived_mac
 from viaduct_manager.model.migration import Migration, decide_migration
-from viaduct_manager.model.nic_defaults import Candidate, choose_default
-from viaduct_manager.model.nic_matching import HeldNic, free_indexes, match, required_ips
+from viaduct_manager.model.nic_defaults import choose_default
+from viaduct_manager.model.nic_matching import free_indexes, match
 from viaduct_manager.nic_inventories import NicInventories
 from viaduct_manager.store import nic_addresses, nics, steps, vm_networks, vm_operations
 from viaduct_manager.store.nics import MAC_ATTEMPTS, NewNic, Nic
@@ -26,7 +26,6 @@ from viaduct_manager.store.steps import NewStep
 from viaduct_manager.vm_conductor import VmConductor
 from viaduct_manager.vm_hooks.api import PlannedNic, VmPlan, VmRelease
 from viaduct_manager.vm_hooks.registry import VmHooks
-from viaduct_manager.vm_sites import Site
 
 
 class VmNetworkHandlers:
@@ -36,18 +35,15 @@ class VmNetworkHandlers:
         self._conductor = conductor
 
     async def prepare(self, request: PrepareVmNetworks, connection: Connection, context: RequestContext) -> Any:
-        wanted = _planned(request, context)
+        wanted = planned_nics(request, context)
         await vm_operations.lock_vm(connection, request.vm_uuid)
         has = [nic for nic in await nics.of_vm(connection, request.vm_uuid) if nic.state != "releasing"]
-        _require_same_vm(request, has)
-        found = match([(one, nic.ips) for one, nic in zip(request.nics, wanted, strict=True)], list(map(_held, has)))
+        require_same_vm(request, has)
+        found = match([(one, nic.ips) for one, nic in zip(request.nics, wanted, strict=True)], list(map(held, has)))
         missing = [nic for nic, uuid in zip(wanted, found, strict=True) if uuid is None]
         answered = [uuid or nic.uuid for nic, uuid in zip(wanted, found, strict=True)]
         indexes = free_indexes([nic.device_index for nic in has], len(missing))
-        places = [(nic.device_index, Candidate(nic.uuid, nic.l3_uuid, nic.default)) for nic in has]
-        places += [(index, Candidate(nic.uuid, nic.l3_uuid)) for index, nic in zip(indexes, missing, strict=True)]
-        candidates = [one for _, one in sorted(places, key=lambda place: place[0])]
-        default = choose_default(request.default_l3_network_uuid, candidates)
+        default = choose_default(request.default_l3_network_uuid, candidates(has, missing, indexes))
         if not missing:
             await self._set_default(connection, has, default)
             return self._inventories.of_all(await nics.get(connection, answered))
@@ -61,7 +57,7 @@ class VmNetworkHandlers:
             nics=tuple(replace(nic, l2_uuid=site.l2_by_l3[nic.l3_uuid]) for nic in missing),
             networks=site.networks,
         )
-        _refuse_disabled(missing, site)
+        refuse_disabled(missing, site)
         plan = await self._hooks.plan(plan, connection)
         for nic in plan.nics:
             if nic.security_group_uuids:
@@ -70,7 +66,7 @@ class VmNetworkHandlers:
         names = {nic.uuid: one.host_name for nic, one in zip(wanted, request.nics, strict=True)}
         await self._set_default(connection, has, default)
         for index, nic in zip(indexes, plan.nics, strict=True):
-            new = _new_nic(plan, nic, index, operation.uuid, names[nic.uuid], default=nic.uuid == default)
+            new = new_nic(plan, nic, index, operation.uuid, names[nic.uuid], default=nic.uuid == default)
             await _record(connection, nic, new)
         await self._realize(connection, operation, site.host, [nic.l2_uuid for nic in plan.nics])
         return Pending(operation.uuid)
@@ -200,87 +196,6 @@ class VmNetworkHandlers:
         await steps.begin_phase(connection, operation.uuid, vm_moves.REALIZE, [step])
 
 
-def _planned(request: PrepareVmNetworks, context: RequestContext) -> list[PlannedNic]:
-    """The NICs that are asked for, in order; their L2 networks are yet to be found.
-
-    Raises:
-        InvalidRequest: one contradicts itself.
-    """
-    planned = []
-    for index, one in enumerate(request.nics):
-        place = f"nics.{index}"
-        planned.append(
-            PlannedNic(
-                uuid=fresh_uuid(None, context, f"nic {index}"),
-                place=place,
-                l3_uuid=one.l3_network_uuid,
-                l2_uuid=one.l3_network_uuid,
-                mac=one.mac,
-                ips=tuple(required_ips(one, place)),
-                security_group_uuids=tuple(dict.fromkeys(one.security_group_uuids)),
-            )
-        )
-    return planned
-
-
-def _refuse_disabled(missing: list[PlannedNic], site: Site) -> None:
-    """Raises:
-    PreconditionFailed: an L3 network gets no new NIC.
-    """
-    for nic in missing:
-        if nic.l3_uuid in site.disabled:
-            raise PreconditionFailed(
-                f"{nic.place}.l3NetworkUuid: L3 network {nic.l3_uuid} is disabled",
-                field=f"{nic.place}.l3NetworkUuid",
-                l3NetworkUuid=str(nic.l3_uuid),
-            )
-
-
-def _require_same_vm(request: PrepareVmNetworks, has: list[Nic]) -> None:
-    """Raises:
-    Conflict: the VM has NICs on another host, or of another account; or it is being moved.
-    """
-    for nic in has:
-        if nic.host_uuid != request.host_uuid:
-            raise Conflict(
-                f"VM {request.vm_uuid} has NICs on host {nic.host_uuid}: move them by vm.migrateNetworks",
-                field="hostUuid",
-                hostUuid=str(nic.host_uuid),
-                nicUuids=[str(one.uuid) for one in has],
-            )
-        if nic.migrating_to_host_uuid is not None:
-            raise Conflict(
-                f"VM {request.vm_uuid} is being moved: finish or abort that first",
-                field="vmUuid",
-                migratingToHostUuid=str(nic.migrating_to_host_uuid),
-            )
-        if nic.account_uuid != request.account_uuid:
-            raise Conflict(
-                f"VM {request.vm_uuid} has NICs of account {nic.account_uuid}",
-                field="accountUuid",
-                accountUuid=str(nic.account_uuid),
-            )
-
-
-def _new_nic(
-    plan: VmPlan, nic: PlannedNic, index: int, operation_uuid: UUID, host_name: str | None, *, default: bool
-) -> NewNic:
-    return NewNic(
-        uuid=nic.uuid,
-        vm_uuid=plan.vm_uuid,
-        host_uuid=plan.host.uuid,
-        account_uuid=plan.account_uuid,
-        l3_uuid=nic.l3_uuid,
-        l2_uuid=nic.l2_uuid,
-        device_index=index,
-        device_name=naming.nic_device_name(nic.uuid),
-        operation_uuid=operation_uuid,
-        required_ips=nic.ips,
-        default=default,
-        host_name=host_name,
-    )
-
-
 async def _record(connection: Connection, nic: PlannedNic, new: NewNic) -> None:
     """Raises:
     Conflict: the MAC that it must have is another NIC's on this L2 network, or its host name on the L3 network.
@@ -307,7 +222,3 @@ def _require_deferral(context: RequestContext) -> None:
     """
     if not context.may_defer:
         raise InvalidRequest.of_field("type", "VMs' networks cannot be prepared, released or moved inside a batch")
-
-
-def _held(nic: Nic) -> HeldNic:
-    return HeldNic(nic.uuid, nic.l3_uuid, nic.device_index, nic.mac, frozenset(one.ip for one in nic.ips))

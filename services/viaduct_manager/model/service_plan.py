@@ -27,8 +27,14 @@ class ServicePlan:
     forget: frozenset[UUID]
 
     @property
-    def empty(self) -> bool:
-        return not (self.present or self.absent or self.forget)
+    def hosts(self) -> frozenset[UUID]:
+        """Those of which something is news."""
+        return frozenset(self.present) | self.absent | self.forget
+
+    def among(self, hosts: Collection[UUID]) -> "ServicePlan":
+        """What is news of these hosts."""
+        present = {uuid: spec for uuid, spec in self.present.items() if uuid in hosts}
+        return ServicePlan(present, self.absent & frozenset(hosts), self.forget & frozenset(hosts))
 
 
 def plan(wanted: Mapping[UUID, Spec], told: Iterable[Told], leaving: Collection[UUID] = ()) -> ServicePlan:

@@ -67,74 +67,85 @@ class ServiceRefresher:
         await self._loop.run()
 
     async def _look(self) -> bool:
+        """True if something was done: it may have led to more."""
         self._marked = False
         async with transaction(self._pool) as connection:
-            await service_marks.mark_again(connection, await service_marks.with_problems(connection, PROBLEM_SECONDS))
-            networks, instances = await service_marks.any_due(connection, self._services.names)
-            if networks:
-                await self._expand(connection)
-        if instances or networks:
+            due = await service_marks.due(connection, PROBLEM_SECONDS)
+        if due.networks or due.problems:
+            await self._mark(due)
+        mine = [name for name in due.providers if name in self._services.names]
+        if mine:
             async with transaction(self._pool) as connection:
                 await service_marks.adopt(connection)
-        looked = await self._refresh() if instances or networks else 0
-        return looked == INSTANCES_AT_ONCE or await self._give_back()
+        looked = [await self._refresh(name) for name in mine]
+        given_back = due.addresses and await self._give_back()
+        return due.networks or bool(due.problems) or any(looked) or given_back
 
-    async def _expand(self, connection: Connection) -> None:
-        l3_uuids = await service_marks.take_l3(connection, NETWORKS_AT_ONCE)
-        if l3_uuids:
-            await self._services.changed(connection, Change(l3_uuids=frozenset(l3_uuids)))
-
-    async def _refresh(self) -> int:
-        """Look at what is due; return how many instances that was."""
+    async def _mark(self, due: service_marks.Due) -> None:
+        """What stands for instances that nobody has named yet, or not again."""
         async with transaction(self._pool) as connection:
-            claimed = await service_marks.claim(connection, INSTANCES_AT_ONCE, self._services.names)
-            told = 0
-            for provider, keys in claimed.keys.items():
-                told += await self._of_provider(connection, provider, keys, claimed.marks)
-        if claimed.marks:
-            log.debug("services_looked_at", instances=len(claimed.marks), told=told)
-            self._committed()
-        return len(claimed.marks)
+            await service_marks.mark_again(connection, due.problems)
+            l3_uuids = await service_marks.take_l3(connection, NETWORKS_AT_ONCE) if due.networks else []
+            if l3_uuids:
+                await self._services.changed(connection, Change(l3_uuids=frozenset(l3_uuids)))
 
-    async def _of_provider(
+    async def _refresh(self, provider: str) -> bool:
+        """Look at what is due of a provider; true if that was anything.
+
+        A transaction for each: hosts are locked once in it, all in order, so that nobody waits in a circle.
+        """
+        async with transaction(self._pool) as connection:
+            claimed = await service_marks.claim(connection, provider, INSTANCES_AT_ONCE)
+            if not claimed.keys:
+                return False
+            told = await self._at_once_or_one_by_one(connection, provider, claimed)
+        log.debug("services_looked_at", provider=provider, instances=len(claimed.keys), told=told)
+        self._committed()
+        return True
+
+    async def _at_once_or_one_by_one(
+        self, connection: Connection, provider: str, claimed: service_marks.Claimed
+    ) -> int:
+        """One by one if all at once fails, so that one does not keep the others from being looked at; return how many
+        orders that gave."""
+        try:
+            return await self._try(connection, provider, claimed.keys, claimed.marks)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            if len(claimed.keys) == 1:
+                await self._complain(connection, claimed.keys[0], claimed.marks, error)
+                return 0
+        told = 0
+        for key in claimed.keys:
+            one = service_marks.Claimed([key], claimed.marks)
+            told += await self._at_once_or_one_by_one(connection, provider, one)
+        return told
+
+    async def _try(
         self, connection: Connection, provider: str, keys: list[ServiceKey], marks: Mapping[UUID, list[int]]
     ) -> int:
-        """All at once; one by one if that fails, so that one does not keep the others from being looked at."""
-        for group in ([keys], [[key] for key in keys]) if len(keys) > 1 else ([keys],):
-            told, failed = 0, False
-            for some in group:
-                ids = [one for key in some for one in marks[key.uuid]]
-                try:
-                    async with connection.transaction():
-                        told += await self._tell(connection, provider, some, ids)
-                except StoreUnavailable:
-                    raise
-                except Exception as error:
-                    failed = True
-                    if len(some) == 1:
-                        await self._complain(connection, some[0], ids, error)
-                else:
-                    await service_marks.done(connection, ids)
-            if not failed:
-                break
+        ids = [one for key in keys for one in marks[key.uuid]]
+        async with connection.transaction():
+            told = await self._tell(connection, provider, keys, ids)
+        await service_marks.done(connection, ids)
         return told
 
     async def _tell(self, connection: Connection, provider: str, keys: list[ServiceKey], ids: list[int]) -> int:
         found = await self._services.named(provider).desired(keys, connection)
         desired = {key: found.get(key, Desired()) for key in keys}
         specs = {key: {uuid: _plain(spec) for uuid, spec in one.by_host.items()} for key, one in desired.items()}
-        told = await services.told(connection, [key.uuid for key in keys])
-        concerned = {uuid for by_host in specs.values() for uuid in by_host}
-        concerned |= {one.host_uuid for rows in told.values() for one in rows}
-        first = {key: plan(specs[key], told[key.uuid]) for key in keys}
-        if all(one.empty for one in first.values()):
-            plans, ordered = first, []
-        else:
+        uuids = [key.uuid for key in keys]
+        told = await services.told(connection, uuids)
+        plans = {key: plan(specs[key], told[key.uuid]) for key in keys}
+        concerned = {host_uuid for one in plans.values() for host_uuid in one.hosts}
+        ordered = []
+        if concerned:
             hosts = await services.hold_hosts(connection, concerned)
-            leaving = {uuid for uuid in concerned if uuid not in hosts or hosts[uuid].deleting}
-            # Once more: a host that was just told in full has another standing now.
-            told = await services.told(connection, [key.uuid for key in keys])
-            plans = {key: plan(specs[key], told[key.uuid], leaving) for key in keys}
+            leaving = {host_uuid for host_uuid in concerned if host_uuid not in hosts or hosts[host_uuid].deleting}
+            # Once more: a host that was waited for was just told in full, or is being removed.
+            told = await services.told(connection, uuids)
+            plans = {key: plan(specs[key], told[key.uuid], leaving).among(hosts) for key in keys}
             ordered = await services.tell(connection, plans, hosts)
             await service_orders.orders(connection, ordered)
         await self._close(connection, desired, ids)
@@ -142,8 +153,8 @@ class ServiceRefresher:
 
     async def _close(self, connection: Connection, desired: Mapping[ServiceKey, Desired], ids: list[int]) -> None:
         """Keep the problems; what is wanted no more, and no host has, gives up its addresses and is forgotten."""
-        for key, one in desired.items():
-            await services.set_problem(connection, key.uuid, None if one.problem is None else one.problem.to_body())
+        problems = {key.uuid: None if one.problem is None else one.problem.to_body() for key, one in desired.items()}
+        await services.set_problems(connection, problems)
         unwanted = [key.uuid for key, one in desired.items() if not one.by_host and one.problem is None]
         gone = await services.gone(connection, unwanted) if unwanted else []
         for uuid in gone:
@@ -151,11 +162,14 @@ class ServiceRefresher:
         if gone:
             await services.purge(connection, gone, ids)
 
-    async def _complain(self, connection: Connection, key: ServiceKey, ids: list[int], error: Exception) -> None:
+    async def _complain(
+        self, connection: Connection, key: ServiceKey, marks: Mapping[UUID, list[int]], error: Exception
+    ) -> None:
         """It stays as it is; a refusal is shown, and all is tried again."""
+        ids = marks[key.uuid]
         if isinstance(error, ViaductError) and not error.retryable:
             log.warning("service_refused", kind=key.kind, subject_uuid=str(key.subject_uuid), reason=error.message)
-            await services.set_problem(connection, key.uuid, error.to_body())
+            await services.set_problems(connection, {key.uuid: error.to_body()})
             await service_marks.done(connection, ids)
             return
         log.warning("service_not_looked_at", kind=key.kind, subject_uuid=str(key.subject_uuid), exc_info=error)

@@ -1,7 +1,7 @@
 """Marks on service instances in Postgres: which are to be looked at, since when."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -25,9 +25,14 @@ _TAKE_L3 = """
     DELETE FROM stale_l3 WHERE id IN (SELECT id FROM stale_l3 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
     RETURNING l3_uuid
 """
-_ANY = """
+_DUE = """
     SELECT EXISTS (SELECT FROM stale_l3) AS networks,
-           EXISTS (SELECT FROM stale_service WHERE due_at <= now() AND provider = ANY($1::text[])) AS services
+           ARRAY(SELECT DISTINCT provider FROM stale_service WHERE due_at <= now() ORDER BY provider) AS providers,
+           EXISTS (SELECT FROM service_address_gone WHERE due_at <= now()) AS addresses,
+           ARRAY(SELECT uuid FROM service
+                 WHERE problem IS NOT NULL AND since < now() - make_interval(secs => $1)
+                   AND NOT EXISTS (SELECT FROM stale_service WHERE service_uuid = service.uuid)
+                 LIMIT 256) AS problems
 """
 # In one order for all, so that two managers never wait for each other.
 _ADOPT = """
@@ -42,7 +47,7 @@ _ADOPT = """
 _CLAIM = """
     WITH due AS MATERIALIZED (
         SELECT service_uuid FROM stale_service JOIN service ON service.uuid = service_uuid
-        WHERE due_at <= now() AND service.provider = ANY($2::text[])
+        WHERE due_at <= now() AND service.provider = $2
         GROUP BY service_uuid ORDER BY min(due_at) LIMIT $1
     )
     SELECT service_uuid FROM due
@@ -53,21 +58,26 @@ _CLAIM = """
 _OF = "SELECT id, service_uuid FROM stale_service WHERE service_uuid = ANY($1::uuid[])"
 _DONE = "DELETE FROM stale_service WHERE id = ANY($1::bigint[])"
 _POSTPONE = "UPDATE stale_service SET due_at = now() + make_interval(secs => $2) WHERE id = ANY($1::bigint[])"
-_KEYS = "SELECT uuid, provider, kind, subject_uuid, part FROM service WHERE uuid = ANY($1::uuid[]) ORDER BY uuid"
+_KEYS = "SELECT kind, subject_uuid, part FROM service WHERE uuid = ANY($1::uuid[]) ORDER BY uuid"
 _LAST = "SELECT coalesce(max(id), 0) FROM stale_service WHERE service_uuid = ANY($1::uuid[])"
-_PROBLEMS = """
-    SELECT uuid FROM service
-    WHERE problem IS NOT NULL AND since < now() - make_interval(secs => $1)
-      AND NOT EXISTS (SELECT FROM stale_service WHERE service_uuid = service.uuid)
-    LIMIT 256
-"""
+
+
+@dataclass(frozen=True)
+class Due:
+    """What there is to do: L3 networks whose surroundings changed; providers with instances to be looked at; addresses
+    that IPAM is to take back; instances with a problem, marked by nobody, that may have gone."""
+
+    networks: bool
+    providers: list[str]
+    addresses: bool
+    problems: list[UUID]
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """Instances that one transaction looks at, and nobody else meanwhile: by provider; the marks by instance."""
+    """Instances that one transaction looks at, and nobody else meanwhile, and the marks of each."""
 
-    keys: Mapping[str, list[ServiceKey]]
+    keys: list[ServiceKey]
     marks: Mapping[UUID, list[int]]
 
 
@@ -104,10 +114,11 @@ async def take_l3(connection: Connection, limit: int) -> list[UUID]:
     return list({row["l3_uuid"] for row in await connection.fetch(_TAKE_L3, limit)})
 
 
-async def any_due(connection: Connection, providers: Collection[str]) -> tuple[bool, bool]:
-    """(L3 networks, instances): whether there are any to look at."""
-    row = await connection.fetchrow(_ANY, list(providers))
-    return row["networks"], row["services"]
+async def due(connection: Connection, problem_seconds: float) -> Due:
+    """Args:
+    problem_seconds: instances with a problem are looked at so often.
+    """
+    return Due(**await connection.fetchrow(_DUE, problem_seconds))
 
 
 async def adopt(connection: Connection) -> None:
@@ -115,17 +126,16 @@ async def adopt(connection: Connection) -> None:
     await connection.execute(_ADOPT)
 
 
-async def claim(connection: Connection, limit: int, providers: Collection[str]) -> Claimed:
-    """Instances that are to be looked at now; nobody else does so until the transaction ends."""
-    claimed = [row["service_uuid"] for row in await connection.fetch(_CLAIM, limit, list(providers))]
-    keys: dict[str, list[ServiceKey]] = defaultdict(list)
+async def claim(connection: Connection, provider: str, limit: int) -> Claimed:
+    """Instances of a provider that are to be looked at now; nobody else does so until the transaction ends."""
+    claimed = [row["service_uuid"] for row in await connection.fetch(_CLAIM, limit, provider)]
+    if not claimed:
+        return Claimed([], {})
     marks: dict[UUID, list[int]] = defaultdict(list)
-    if claimed:
-        for row in await connection.fetch(_OF, claimed):
-            marks[row["service_uuid"]].append(row["id"])
-        for row in await connection.fetch(_KEYS, list(marks)):
-            keys[row["provider"]].append(ServiceKey(row["kind"], row["subject_uuid"], row["part"]))
-    return Claimed(keys, marks)
+    for row in await connection.fetch(_OF, claimed):
+        marks[row["service_uuid"]].append(row["id"])
+    rows = await connection.fetch(_KEYS, list(marks))
+    return Claimed([ServiceKey(row["kind"], row["subject_uuid"], row["part"]) for row in rows], marks)
 
 
 async def done(connection: Connection, ids: Iterable[int]) -> None:
@@ -141,8 +151,3 @@ async def last(connection: Connection, service_uuids: Iterable[UUID]) -> int:
     """The newest mark that these instances bear, 0 for none."""
     found: int = await connection.fetchval(_LAST, list(service_uuids))
     return found
-
-
-async def with_problems(connection: Connection, seconds: float) -> list[UUID]:
-    """Instances that had a problem for so long and are marked by nobody: what is the matter may have gone."""
-    return [row["uuid"] for row in await connection.fetch(_PROBLEMS, seconds)]

@@ -12,13 +12,14 @@ from viaduct_common.messages.base import ErrorBody
 from viaduct_common.postgres.pool import Connection
 
 _ADD = "INSERT INTO service_wait (operation_uuid, service_uuids, mark) VALUES ($1, $2, $3)"
-# Hosts that are away, or in maintenance, follow when they are back. What another command has overtaken counts when a
+# Hosts that are away, or in maintenance, follow when they are back; a removal that failed is tried again without anybody
+# waiting. What another command has overtaken counts when a
 # generation that is newer than the looks has been done.
 _UNSETTLED = """
     EXISTS (
         SELECT FROM service_on_host JOIN host ON host.uuid = service_on_host.host_uuid
         WHERE service_uuid = ANY(service_wait.service_uuids)
-          AND service_on_host.state IN ('pending', 'applying', 'removing')
+          AND (service_on_host.state IN ('pending', 'applying') OR service_on_host.state = 'removing' AND attempts = 0)
           AND host.state = 'connected' AND NOT host.maintenance AND NOT host.deleting
           AND coalesce(observed_generation <= service_wait.floor, true))
 """

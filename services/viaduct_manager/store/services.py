@@ -56,8 +56,10 @@ _FORGET = """
     DELETE FROM service_on_host USING unnest($1::uuid[], $2::uuid[]) AS t(service_uuid, host_uuid)
     WHERE service_on_host.service_uuid = t.service_uuid AND service_on_host.host_uuid = t.host_uuid
 """
-_PROBLEM = """
-    UPDATE service SET problem = $2, since = now() WHERE uuid = $1 AND ($2::jsonb IS NOT NULL OR problem IS NOT NULL)
+_PROBLEMS = """
+    UPDATE service SET problem = t.problem, since = now()
+    FROM unnest($1::uuid[], $2::jsonb[]) AS t(uuid, problem)
+    WHERE service.uuid = t.uuid AND (t.problem IS NOT NULL OR service.problem IS NOT NULL)
 """
 _PURGE = """
     DELETE FROM service
@@ -91,15 +93,19 @@ _USING_L2 = """
     GROUP BY service_uuid ORDER BY service_uuid LIMIT 100
 """
 _OF_SUBJECT = "SELECT uuid FROM service WHERE subject_uuid = $1"
+# One row for each host that has it, or may have; and one without a host for what is the matter with all of it.
 _ROWS = """
-        SELECT service.uuid AS service_uuid, kind, provider, subject_uuid, host_uuid,
-               coalesce(desired, 'present') AS desired, coalesce(generation, 0) AS generation, observed_generation,
-               coalesce(state, 'failed') AS state, coalesce(error, problem) AS error,
-               coalesce(service_on_host.since, service.since) AS since
-        FROM service LEFT JOIN service_on_host ON service_uuid = service.uuid
-        WHERE (host_uuid IS NOT NULL OR problem IS NOT NULL)
+    SELECT service.uuid AS service_uuid, kind, provider, subject_uuid, host_uuid, desired, generation,
+           observed_generation, state, error, service_on_host.since
+    FROM service JOIN service_on_host ON service_uuid = service.uuid
+    UNION ALL
+    SELECT service.uuid, kind, provider, subject_uuid, NULL, 'present', 0, NULL, 'failed', problem, since
+    FROM service WHERE problem IS NOT NULL
 """
-_OF_SERVICES = f"{_ROWS} AND service.uuid = ANY($1::uuid[]) ORDER BY service.uuid, host_uuid"
+_OF_SERVICES = f"""
+    SELECT * FROM ({_ROWS}) AS page WHERE service_uuid = ANY($1::uuid[]) ORDER BY service_uuid, host_uuid
+"""
+_OR_NONE = "coalesce(host_uuid, '00000000-0000-0000-0000-000000000000')"
 _LISTING = Listing(
     select=_ROWS,
     columns={
@@ -107,7 +113,8 @@ _LISTING = Listing(
         "kind": Column("kind", "text"),
         "provider": Column("provider", "text"),
         "subjectUuid": Column("subject_uuid", "uuid"),
-        "hostUuid": Column("host_uuid", "uuid"),
+        # A page cannot be continued after a null.
+        "hostUuid": Column(_OR_NONE, "uuid", "host_uuid = ANY({})"),
         "state": Column("state", "text"),
         "since": Column("since", "timestamptz"),
     },
@@ -188,9 +195,10 @@ async def tell(
     ]
 
 
-async def set_problem(connection: Connection, service_uuid: UUID, problem: ErrorBody | None) -> None:
-    """Why it is nowhere although it is wanted; None if nothing is wrong."""
-    await connection.execute(_PROBLEM, service_uuid, None if problem is None else problem.model_dump(mode="json"))
+async def set_problems(connection: Connection, problems: Mapping[UUID, ErrorBody | None]) -> None:
+    """By instance why it is nowhere although it is wanted, or cannot be looked at; None if nothing is wrong."""
+    bodies = [None if one is None else one.model_dump(mode="json") for one in problems.values()]
+    await connection.execute(_PROBLEMS, list(problems), bodies)
 
 
 async def gone(connection: Connection, service_uuids: Collection[UUID]) -> list[UUID]:

@@ -264,3 +264,33 @@ async def test_change_of_the_l2_network_is_looked_at(services: Services, databas
     await services.client.l2.change_mtu(l2_network_uuid=l2.uuid, mtu=1400, timeout_seconds=15)
     await eventually(lambda: database.fetchval(marks), lambda count: count == 0)
     assert len(await services.settle(l3)) == 1
+
+
+async def test_instances_are_found_page_by_page(services: Services) -> None:
+    """By any of the fields, also where one has no host."""
+    agents = [await services.vms.fleet.join() for _ in range(2)]
+    l3 = await services.served_l3(lighthouse=True)
+    for agent in agents:
+        await services.vms.prepare(uuid4(), agent, [l3])
+    for agent in agents:
+        await services.vms.lose(agent)
+    await services.client.l3.configure_service(
+        l3_network_uuid=l3, service_type="Beacon", config={"lighthouse": True, "text": "new"}
+    )
+    rows = await eventually(
+        lambda: services.rows(subject_uuid=l3), lambda rows: any(row.host_uuid is None for row in rows)
+    )
+    [dark] = [row for row in rows if row.host_uuid is None]
+    assert dark.error is not None
+    assert (dark.state, dark.error.code) == ("failed", "PRECONDITION_FAILED")
+    for sort in ("serviceUuid", "-hostUuid", "kind", "-since"):
+        found, after = [], None
+        while True:
+            page = await services.client.service.query(
+                filters={"subject_uuid": l3}, sort=sort, limit=1, **({} if after is None else {"after": after})
+            )
+            found += page.items
+            after = page.after
+            if after is None:
+                break
+        assert sorted(row.model_dump_json() for row in found) == sorted(row.model_dump_json() for row in rows)

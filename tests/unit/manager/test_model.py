@@ -13,7 +13,7 @@ from viaduct_common.messages.base import ErrorBody
 from viaduct_manager.model import moves
 from viaduct_manager.model.moves import Move, Standing, next_move
 from viaduct_manager.model.retries import FIRST_SECONDS, LONGEST_SECONDS, TRANSIENT_CODES, retry_after_seconds
-from viaduct_manager.model.sync import PATIENCE_BEATS, Wanted, expected_digest, needs_sync, settled
+from viaduct_manager.model.sync import DONE, MOVING, PATIENCE_BEATS, Wanted, expected_digest, needs_sync, settled
 
 PHASES = {
     moves.ATTACH: ["preflight", "realize", "rollback"],
@@ -128,7 +128,7 @@ rows_strategy = st.lists(
         uuid=st.uuids(),
         generation=st.integers(1, 100),
         desired=st.sampled_from(["present", "absent"]),
-        state=st.sampled_from(["pending", "realizing", "realized", "failed", "releasing"]),
+        state=st.sampled_from(["pending", "failed", *sorted(MOVING - {"pending"}), *sorted(DONE)]),
         age_seconds=st.floats(0, 100),
         observed=st.booleans(),
     ),
@@ -147,8 +147,7 @@ def test_host_that_holds_what_it_should_is_left_alone(rows: list[Wanted], settle
     assert {row.uuid for row in proven} == {
         row.uuid
         for row in rows
-        if row.age_seconds >= settle
-        and (row.state in {"pending", "realizing", "releasing"} or (row.state == "realized" and not row.observed))
+        if row.age_seconds >= settle and (row.state in MOVING or (row.state in DONE and not row.observed))
     }
 
 

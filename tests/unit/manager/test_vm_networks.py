@@ -27,8 +27,8 @@ from viaduct_manager.vm_hooks.api import PlannedNic, VmPlan, VmRelease
 from viaduct_manager.vm_hooks.registry import VmHooks
 
 PHASES = {
-    "vm.prepareNetworks": ("realize", "allocate", "rollback"),
-    "vm.migrateNetworks": ("realize", "rollback"),
+    "vm.prepareNetworks": ("realize", "allocate", "services", "rollback"),
+    "vm.migrateNetworks": ("realize", "services", "rollback"),
     "vm.releaseNetworks": ("release",),
 }
 PLACES = [(kind, phase) for kind, phases in PHASES.items() for phase in phases]
@@ -39,6 +39,7 @@ standings = st.builds(
     to_realize=st.integers(0, 2),
     failed=st.booleans(),
     at_ipam=st.integers(0, 2),
+    to_serve=st.booleans(),
 )
 
 
@@ -54,8 +55,16 @@ def test_operation_succeeds_only_when_nothing_is_left_to_do(at: VmStanding) -> N
     """Nor when something has failed, nor while it is being undone."""
     if next_move(at) is VmMove.SUCCEED:
         assert at.phase != "rollback"
-        left = {"realize": at.to_realize or at.failed, "allocate": at.at_ipam or at.failed, "release": at.at_ipam}
-        assert not left[at.phase]
+        assert not {"services": at.to_serve or at.failed, "release": at.at_ipam}[at.phase]
+
+
+@given(at=standings)
+def test_services_are_asked_for_once_the_nics_are_complete(at: VmStanding) -> None:
+    """With addresses, or on a destination that has their networks."""
+    if next_move(at) is VmMove.SERVE:
+        assert at.phase == {"vm.prepareNetworks": "allocate", "vm.migrateNetworks": "realize"}[at.type]
+        assert not at.failed
+        assert not (at.at_ipam if at.phase == "allocate" else at.to_realize)
 
 
 @given(at=standings)

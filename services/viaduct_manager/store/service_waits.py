@@ -12,9 +12,8 @@ from viaduct_common.messages.base import ErrorBody
 from viaduct_common.postgres.pool import Connection
 
 _ADD = "INSERT INTO service_wait (operation_uuid, service_uuids, mark) VALUES ($1, $2, $3)"
-# Hosts that are away, or in maintenance, follow when they are back; a removal that failed is tried again without anybody
-# waiting. What another command has overtaken counts when a
-# generation that is newer than the looks has been done.
+# Hosts that are away, or in maintenance, follow when they are back; a removal that failed is tried again with nobody
+# waiting. What another command has overtaken counts when a generation that is newer than the looks has been done.
 _UNSETTLED = """
     EXISTS (
         SELECT FROM service_on_host JOIN host ON host.uuid = service_on_host.host_uuid

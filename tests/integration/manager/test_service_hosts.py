@@ -393,3 +393,35 @@ async def test_removal_that_fails_keeps_nobody_waiting_and_is_tried_again(servic
     stuck.errors = {}
     await eventually(lambda: services.rows(subject_uuid=l3, host_uuid=stuck.uuid), lambda rows: rows == [])
     assert beacon(stuck, l3) is None
+
+
+async def test_ipam_that_is_away_keeps_only_those_waiting_that_need_it(services: Services, ipam: Service) -> None:
+    agent = await services.vms.fleet.join()
+    plain = await services.served_l3()
+    others = [await services.served_l3() for _ in range(8)]
+    for l3 in (plain, *others):
+        await services.vms.prepare(uuid4(), agent, [l3])
+    await asyncio.to_thread(ipam.kill)
+    try:
+        for l3 in others:
+            await configure_light(services, l3, "bright")
+        await configure(services, plain, "as ever")
+        await shows(agent, plain, "as ever")
+        for l3 in others:  # of the two instances of each one needs no address
+            await shows(agent, l3, "bright")
+    finally:
+        await asyncio.to_thread(ipam.start)
+    filters = {"subject_uuid": others, "kind": "lighthouse"}
+    await eventually(lambda: services.rows(**filters), lambda rows: len(rows) == len(others), seconds=30)
+    assert {row.state for row in await services.rows(**filters)} <= {"applying", "applied"}
+
+
+async def test_host_that_is_removed_while_it_is_away_keeps_no_address(services: Services) -> None:
+    agent = await services.vms.fleet.join()
+    l3, vm = await services.served_l3(lighthouse=True), uuid4()
+    await services.vms.prepare(vm, agent, [l3])
+    await services.vms.lose(agent)
+    await services.vms.release(vm)
+    await services.client.host.delete(uuid=agent.uuid, timeout_seconds=10)
+    await services.gone(l3)
+    await eventually(lambda: services.vms.used(l3), lambda used: used == {})

@@ -1,5 +1,6 @@
 """What a service instance has in the kernel: a network namespace, its legs, addresses, routes. Plain values, no I/O."""
 
+import zlib
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
@@ -10,6 +11,7 @@ from viaduct_common.naming import service_device_name, service_leg_name
 INSIDE = "inside"  # the leg in the L3 network that is served
 MAIN = 254  # RT_TABLE_MAIN
 Version = Literal[4, 6]
+_FIRST_INDEX = 1 << 30  # far above those that a host counts up to
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,12 @@ class WantedLeg:
     vlan: int | None = None
     openvswitch: bool = False
     prefix_routes: bool = True
+
+    @property
+    def index(self) -> int:
+        """The inner end's. The kernel tells a pair at once that it is connected, but for one whose ends happen to have
+        the same index, in their two namespaces: that may drop what it is given for a second (net/core/link_watch.c)."""
+        return _FIRST_INDEX | (zlib.crc32(self.mac.encode()) & _FIRST_INDEX - 1)
 
 
 @dataclass(frozen=True, slots=True)

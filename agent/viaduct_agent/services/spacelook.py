@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -14,7 +15,9 @@ from viaduct_agent.services.programs import NETNS_DIR, run
 from viaduct_agent.services.space import MAIN, Route, Rule, Space, Version
 from viaduct_agent.services.spaceplan import Have, Inner, Outer, Step
 from viaduct_agent.services.tools import ServiceTools
+from viaduct_common.errors import BackendFailed
 
+_FAILED_LINE = re.compile(r"^Command failed -:(\d+)$", re.MULTILINE)
 _TABLES = {"main": MAIN, "local": 255, "default": 253}
 _KERNELS = (0, 32767)  # priorities of rules that are there whatever we want: the tables "local" and "default"
 
@@ -80,13 +83,13 @@ async def do(steps: Sequence[Step], netns: str, tools: ServiceTools) -> None:
                 for line in lines:
                     await run(_with_database(shlex.split(line), tools), netns=tools.netns)
             case "host ip":
-                await run(["ip", "-batch", "-"], netns=tools.netns, stdin="\n".join(lines) + "\n")
+                await _batch(lines, tools.netns)
             case "sysctl":
                 await run(["sysctl", "-q", "-w", *lines], netns=netns)
             case "space ip -4":
-                await run(["ip", "-batch", "-"], netns=netns, stdin="\n".join(lines) + "\n")
+                await _batch(lines, netns)
             case "space ip -6":
-                await run(["ip", "-6", "-batch", "-"], netns=netns, stdin="\n".join(lines) + "\n")
+                await _batch(lines, netns, "-6")
 
 
 async def remove_space(uuid: UUID, name: str, tools: ServiceTools, *, openvswitch: Sequence[str] = ()) -> list[str]:
@@ -106,6 +109,18 @@ async def remove_space(uuid: UUID, name: str, tools: ServiceTools, *, openvswitc
         await run(["ip", "netns", "del", name])
         done.append(f"ip netns del {name}")
     return done
+
+
+async def _batch(lines: Sequence[str], netns: str | None, *options: str) -> None:
+    """Commands of `ip`; a refusal names the one that was refused."""
+    argv = ["ip", *options, "-batch", "-"]
+    ran = await run(argv, netns=netns, stdin="\n".join(lines) + "\n", ok=None)
+    if ran.code == 0:
+        return
+    number = _FAILED_LINE.search(ran.stderr)
+    step = f"ip {lines[int(number[1]) - 1]}" if number else " ".join(argv)
+    said = ran.stderr.splitlines()[0] if ran.stderr else f"status {ran.code}"
+    raise BackendFailed(f"{step}: {said}", step=step, netns=netns)
 
 
 def _with_database(argv: list[str], tools: ServiceTools) -> list[str]:

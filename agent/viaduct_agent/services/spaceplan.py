@@ -149,7 +149,7 @@ def _leg(want: Space, leg: WantedLeg, have: Have, *, made: bool) -> Iterator[Ste
         if outer is not None:
             yield Step("host ip", f"link del dev {leg.outer}", _differs(leg.outer, "peer", leg.inner, None))
         pair = f"link add name {leg.outer} mtu {leg.mtu} type veth peer name {leg.inner} mtu {leg.mtu}"
-        words = f"{pair} address {leg.mac} netns {want.name}"
+        words = f"{pair} index {leg.index} address {leg.mac} netns {want.name}"
         yield Step("host ip", words, _differs(leg.outer, "device", "present", None))
         outer, inner = None, None
     yield from _outer(want, leg, outer)

@@ -26,7 +26,8 @@ _CLASSLESS_ROUTES = (121, 249)  # RFC 3442, and Microsoft's number for the same
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What one dnsmasq serves. `addresses` are its own on `device`, a router's or only a server's."""
+    """What one dnsmasq serves. `addresses` are its own on `device`, a router's or only a server's: it advertises itself
+    as a router if one of them is among `dhcp.routers`, and with `last_resort` for hosts that know no other."""
 
     l3_network: UUID
     device: str
@@ -34,6 +35,7 @@ class Served:
     nics: tuple[ServedNic, ...]
     dhcp: DhcpSpec | None
     dns: DnsSpec | None
+    last_resort: bool = False
 
 
 def files(served: Served, directory: str) -> dict[str, str]:
@@ -103,8 +105,9 @@ def _dhcp(served: Served, directory: str) -> Iterator[str]:
         yield f"dhcp-duid={_ENTERPRISE},{':'.join(f'{octet:02x}' for octet in served.l3_network.bytes)}"
         yield "enable-ra"
         router = any(own.ip in dhcp.routers for own in served.addresses if own.version == 6)
-        lifetime = _ROUTER_SECONDS if router else 0
-        yield f"ra-param={served.device},mtu:{dhcp.mtu},{_RA_SECONDS},{lifetime}"
+        preference = "low," if served.last_resort and not router else ""
+        lifetime = _ROUTER_SECONDS if router or served.last_resort else 0
+        yield f"ra-param={served.device},mtu:{dhcp.mtu},{preference}{_RA_SECONDS},{lifetime}"
 
 
 def _range(own: Interface, lease_seconds: int) -> str:

@@ -173,9 +173,7 @@ async def test_killed_dnsmasq_is_started_anew_also_by_the_next_agent(
 
 
 async def wait_for(fact: Any) -> None:
-    async with asyncio.timeout(15):
-        while not fact():
-            await asyncio.sleep(0.05)
+    await asyncio.to_thread(wait_until, fact, "it")
 
 
 async def test_agent_that_ends_leaves_it_serving_and_the_next_changes_nothing(

@@ -39,7 +39,7 @@ async def test_many_hide_behind_one_public_address(routed: Routed, backend: Virt
     for public, own in ((PUBLIC, PUBLIC.format(2)), (PUBLIC6, PUBLIC6.format(2))):
         assert routed.one.ask(public.format(100), 80) == f"{routed.outer.name} {own}"
     routed.outer.ip(f"route add 10.0.0.0/24 via {PUBLIC.format(2)}")
-    assert routed.outer.ask(INSIDE.format(11), 80) == ""
+    assert routed.outer.hears_nothing(INSIDE.format(11), 80)
 
 
 async def test_without_snat_a_private_address_is_not_seen_outside(
@@ -68,7 +68,7 @@ async def test_eip_is_its_nics_both_ways_and_from_inside(routed: Routed, backend
         assert routed.two.ask(public.format(3), 80) == f"{routed.one.name} {inside.format(1)}"
         assert routed.one.ask(public.format(3), 80) == f"{routed.one.name} {public.format(3)}"
     await backend.apply(routed.want(routed.spec(publics=(2, 3), snat=[PUBLIC.format(2)]), 2))
-    assert routed.outer.ask(PUBLIC.format(3), 80) == ""
+    assert routed.outer.hears_nothing(PUBLIC.format(3), 80)
     assert routed.one.ask(PUBLIC.format(100), 80) == f"{routed.outer.name} {PUBLIC.format(2)}"
 
 
@@ -95,8 +95,8 @@ async def test_ports_are_forwarded_for_whom_they_are_allowed(routed: Routed, bac
     assert routed.outer.ask(PUBLIC6.format(3), 2003) == f"{routed.two.name} {PUBLIC6.format(100)}"
     assert routed.outer.ask(PUBLIC6.format(3), 8080) == f"{routed.one.name} {PUBLIC6.format(100)}"
     assert routed.one.ask(PUBLIC.format(3), 2003) == f"{routed.two.name} {INSIDE.format(1)}"
-    assert routed.outer.ask(PUBLIC.format(3), 80) == ""
-    assert routed.outer.ask(PUBLIC.format(3), 22) == ""
+    assert routed.outer.hears_nothing(PUBLIC.format(3), 80)
+    assert routed.outer.hears_nothing(PUBLIC.format(3), 22)
     routed.outer.ip(f"route add {PUBLIC.format(3)} dev eth0 src {PUBLIC.format(101)}")
     assert routed.outer.ask(PUBLIC.format(3), 22) == f"{routed.one.name} {PUBLIC.format(101)}"
 
@@ -121,6 +121,7 @@ async def test_small_change_interrupts_nothing_and_a_rule_that_goes_ends_its_con
             assert says(kept, b"")
             await backend.apply(routed.want(routed.spec(publics=(3, 4), port_forwardings=[other]), 3))
             assert says(kept, b"me too") == b"me too"
+            stream.settimeout(1.2)
             with pytest.raises(TimeoutError):
                 says(stream, b"still there")
 

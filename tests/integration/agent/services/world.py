@@ -21,6 +21,7 @@ from uuid import uuid4
 from lab.machine import inside_netns
 
 WAIT_SECONDS = 15.0
+INDEX = 1 << 29  # see `WantedLeg.index`: packets are not lost while the kernel finds out that a cable is plugged in
 # What udhcpc and dhclient call: they write down what they got, and set it.
 GOT = """#!/bin/sh
 [ -n "$ip$new_ip6_address" ] || exit 0
@@ -122,21 +123,24 @@ class Machine:
         for port in ports:
             self.servers.append(Server(self.name, port, udp=udp))
 
-    def ask(self, address: str, port: int, *, udp: bool = False) -> str:
+    def ask(self, address: str, port: int, *, udp: bool = False, seconds: float = 5) -> str:
         """`<server> <the address that it saw>`, empty if there was no answer."""
         try:
-            with self.connect(address, port, udp=udp) as sock:
+            with self.connect(address, port, udp=udp, seconds=seconds) as sock:
                 if udp:
                     sock.send(b"?")
                 return sock.recv(100).decode()
         except OSError:
             return ""
 
-    def connect(self, address: str, port: int, *, udp: bool = False) -> socket.socket:
+    def hears_nothing(self, address: str, port: int) -> bool:
+        return not self.ask(address, port, seconds=1.2)  # time for a second SYN
+
+    def connect(self, address: str, port: int, *, udp: bool = False, seconds: float = 5) -> socket.socket:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with inside_netns(self.name):
             sock = socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
-        sock.settimeout(1.5)
+        sock.settimeout(seconds)
         try:
             sock.connect((address, port))
         except OSError:
@@ -231,7 +235,7 @@ class World:
         """Give it `eth0`, whose other end is `port` of the bridge."""
         host = on or self.host
         host.ip(
-            f"link add name {port} type veth peer name eth0 address {mac} netns {machine.name}",
+            f"link add name {port} type veth peer name eth0 index {INDEX} address {mac} netns {machine.name}",
             f"link set {port} master {bridge} up",
         )
         machine.run(

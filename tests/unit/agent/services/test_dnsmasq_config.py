@@ -35,7 +35,7 @@ def any_nic(draw: st.DrawFn) -> ServedNic:
     )
 
 
-networks = st.lists(any_nic(), max_size=6, unique_by=(lambda nic: nic.mac, lambda nic: str(nic.ips)))
+networks = st.lists(any_nic(), max_size=6, unique_by=(lambda nic: nic.mac, lambda nic: str(nic.ips[:1] or nic.mac)))
 
 
 def served(nics: list[ServedNic], dhcp: dict[str, Any] | None = None, dns: dict[str, Any] | None = None) -> Served:

@@ -133,15 +133,18 @@ class SpaceBackend(ABC):
         return tuple(done)
 
     async def found(self) -> Mapping[UUID, int]:
-        """By namespaces and directories; programs of those that are there are watched from now on."""
-        uuids = set(namespaces(self.prefix))
+        """By namespaces and directories; programs of those that are there are watched from now on. Of a directory
+        without a namespace, as a boot of the host leaves it, nothing is there: generation 0."""
+        present = set(namespaces(self.prefix))
+        remembered = set()
         if self._directory.is_dir():
             for path in self._directory.iterdir():
                 with contextlib.suppress(ValueError):
-                    uuids.add(UUID(path.name))
-        for uuid in uuids:
+                    remembered.add(UUID(path.name))
+        for uuid in present:
             self._supervisor.adopt(self._directory / str(uuid) / dnsmasq.PROGRAM)
-        return {uuid: records.load(self._directory / str(uuid)).generation for uuid in uuids}
+        found = {uuid: records.load(self._directory / str(uuid)).generation for uuid in present}
+        return {**dict.fromkeys(remembered, 0), **found}
 
     async def aclose(self) -> None:
         for task in self._announcing:

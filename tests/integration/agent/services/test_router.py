@@ -1,14 +1,16 @@
 """A router on the running kernel: what real clients and servers see of it."""
 
+import signal
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
 from viaduct_agent.services.router import VirtualRouterBackend
+from viaduct_agent.services.supervise import load
 from viaduct_agent.services.tools import ServiceTools
 
-from .routed import INSIDE, INSIDE6, PUBLIC, PUBLIC6, Routed, eip, forwarding
+from .routed import INSIDE, INSIDE6, PUBLIC, PUBLIC6, Routed, eip, forwarding, nic
 from .world import World, leftovers, wait_until
 
 pytestmark = pytest.mark.lab
@@ -149,6 +151,27 @@ async def test_new_agent_finds_it_and_changes_nothing(
     assert await again.apply(want) == ()
     checked = await again.check(want)
     assert (checked.present, checked.differences, checked.steps) == (True, (), ())
+    await again.aclose()
+
+
+async def test_after_a_boot_of_the_host_nothing_is_taken_for_applied(
+    routed: Routed, backend: VirtualRouterBackend, tools: ServiceTools
+) -> None:
+    """Files are there, and nothing else: the generation is 0, and all is made anew, on bridges that are new as well."""
+    want = routed.want(routed.spec(snat=[PUBLIC.format(2)], nics=[nic(11, "web")], dhcp={"mtu": 1450}), 7)
+    await backend.apply(want)
+    await backend.aclose()
+    _, process = load(tools.state_dir / "virtualRouter" / str(routed.service) / "dnsmasq")
+    assert process is not None
+    process.signal(signal.SIGKILL)
+    routed.world.host.ip(*(f"link del {leg.outer}" for leg in backend.layout(want).space.legs))
+    routed.world.host.run(f"ip netns del vr-{routed.service}")
+    again = VirtualRouterBackend(tools)
+    assert await again.found() == {routed.service: 0}
+    await again.apply(want)
+    assert await again.found() == {routed.service: 7}
+    assert (await again.check(want)).differences == ()
+    assert routed.one.dhcp()["ip"] == INSIDE.format(11)
     await again.aclose()
 
 

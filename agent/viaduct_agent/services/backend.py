@@ -19,6 +19,7 @@ from viaduct_agent.services.api import CheckedService, ServiceOnHost
 from viaduct_agent.services.dnsmasq import serve as dnsmasq
 from viaduct_agent.services.files import make_directory
 from viaduct_agent.services.layout import Layout
+from viaduct_agent.services.programs import may_make_namespaces
 from viaduct_agent.services.space import INSIDE
 from viaduct_agent.services.spacelook import do, look, namespace_exists, namespaces, remove_space
 from viaduct_agent.services.spaceplan import Step, plan_namespace, plan_space
@@ -56,9 +57,11 @@ class SpaceBackend(ABC):
 
     async def unavailable(self) -> ViaductError | None:
         missing = [program for program in PROGRAMS if shutil.which(program) is None]
-        if not missing:
-            return None
-        return PreconditionFailed(f"this host has no {', '.join(missing)}", programs=missing)
+        if missing:
+            return PreconditionFailed(f"this host has no {', '.join(missing)}", programs=missing)
+        if not await asyncio.to_thread(may_make_namespaces):
+            return PreconditionFailed("the agent may make no network namespaces: it lacks CAP_SYS_ADMIN")
+        return None
 
     async def apply(self, want: ServiceOnHost) -> tuple[str, ...]:
         layout, directory = self.layout(want), self._directory / str(want.uuid)
@@ -141,6 +144,8 @@ class SpaceBackend(ABC):
             for path in self._directory.iterdir():
                 with contextlib.suppress(ValueError):
                     remembered.add(UUID(path.name))
+        if self._tools.netns is not None:  # hosts on one machine share its names: ours are those that we remember
+            present &= remembered
         for uuid in present:
             self._supervisor.adopt(self._directory / str(uuid) / dnsmasq.PROGRAM)
         found = {uuid: records.load(self._directory / str(uuid)).generation for uuid in present}

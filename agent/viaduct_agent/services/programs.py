@@ -6,11 +6,13 @@ import os
 import shlex
 import signal
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from viaduct_common.errors import BackendFailed
 
 NETNS_DIR = "/run/netns"
+_CAP_SYS_ADMIN = 21  # linux/capability.h
 RUN_SECONDS = 30.0  # far more than any of these takes on a host that works
 _OK = frozenset({0})
 
@@ -69,3 +71,11 @@ async def run(
 def inside(netns: str | None) -> list[str]:
     """The words before a program that is to run in a namespace; it keeps its process id."""
     return [] if netns is None else ["nsenter", f"--net={NETNS_DIR}/{netns}", "--"]
+
+
+def may_make_namespaces() -> bool:
+    """Whether our programs have the right to make and to enter them (capabilities(7))."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
+    return False

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 from integration.manager.eventually import eventually
-from integration.manager.public import FLATS, Public, flat
+from integration.manager.public import FLATS, Public, flat, router
 from integration.manager.vms import Vms
 
 from viaduct_common.errors import InUse, PreconditionFailed
@@ -81,6 +81,22 @@ async def test_nic_that_moves_is_served_at_both_ends_and_its_eip_at_one(public: 
     with pytest.raises(InUse) as refusal:
         await public.detach(l3, "EIP", provider=FLATS)
     assert refusal.value.details["eipUuids"] == [str(eip.uuid)]
+
+
+async def test_providers_share_a_network(public: Public) -> None:
+    """One serves names and addresses on the NICs' hosts, the other the way out on a gateway host."""
+    agent, gateway = await public.vms.fleet.join(), await public.gateway()
+    outside = await public.network()
+    l3 = await public.private("DHCP", "DNS", provider=FLATS)
+    await public.attach(l3, "SNAT", SNAT={"publicL3NetworkUuid": str(outside.uuid)})
+    await public.nic(agent, l3)
+    served, way = flat(agent, l3), router(gateway, l3)
+    assert served is not None
+    assert way is not None
+    assert (way.dhcp, way.dns, len(way.snat)) == (None, None, 1)
+    assert served.dhcp is not None
+    assert served.dhcp.routers == [one.ip for one in way.inside.addresses]
+    assert served.dhcp.dns_servers == [one.ip for one in served.inside.addresses]
 
 
 async def test_network_without_a_free_address_has_no_server_and_gets_one_as_soon_as_there_is(public: Public) -> None:

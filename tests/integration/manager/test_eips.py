@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from integration.manager.conftest import Fleet
+from integration.manager.eventually import eventually
 from integration.manager.public import FLATS, Public, router
 from integration.manager.scripted_agent import ScriptedAgent
 from integration.manager.vms import Vms
@@ -88,6 +89,30 @@ async def test_eip_is_attached_moved_and_deleted(site: Site) -> None:
     spec = router(site.agent, site.inside)
     assert spec is not None
     assert (spec.eips, spec.outside) == ([], [])
+
+
+async def test_each_change_is_told_once(site: Site) -> None:
+    """What a released NIC leaves behind included."""
+    place, client = site.public.vms.fleet.place, site.public.client
+    await place.api("PUT", "/queues/{vhost}/addresses", {})
+    for key in ("vip.*", "eip.*", "portForwarding.*"):
+        await place.api("POST", "/bindings/{vhost}/e/viaduct.events/q/addresses", {"routing_key": key})
+    nic, vip = await site.another_nic(), await site.another_vip()
+    eip = await site.public.eip(vip, nic_uuid=nic.uuid)
+    rule = await site.public.forward(await site.another_vip(), 80, nic_uuid=nic.uuid)
+    await site.public.vms.release(nic.vm_uuid)
+    await client.eip.delete(uuid=eip.uuid)
+    await client.port_forwarding.delete(uuid=rule.uuid)
+    await client.vip.delete(uuid=vip.uuid)
+
+    async def events() -> list[str]:
+        asked = {"count": 50, "ackmode": "ack_requeue_true", "encoding": "auto"}
+        return [one["routing_key"] for one in await place.api("POST", "/queues/{vhost}/addresses/get", asked)]
+
+    expected = ["vip.created", "eip.created", "vip.created", "portForwarding.created", "eip.updated"]
+    expected += ["portForwarding.updated", "eip.deleted", "portForwarding.deleted", "vip.deleted"]
+    seen = await eventually(events, lambda found: len(found) >= len(expected))
+    assert seen == expected
 
 
 async def test_what_is_not_enabled_does_not_work(site: Site) -> None:

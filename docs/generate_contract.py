@@ -25,7 +25,7 @@ from viaduct_common import errors, topology
 from viaduct_common.messages import agent, batch, cluster, host, ipam, l2, l3, operation, realization, vm, zone
 from viaduct_common.messages.base import ErrorBody, Request, reply_adapter
 from viaduct_common.messages.registry import IPAM_REQUESTS, MANAGER_REQUESTS
-from viaduct_common.messages.services import eips, instances, port_forwarding, providers, vips
+from viaduct_common.messages.services import commands, eips, instances, port_forwarding, providers, vips
 from viaduct_ipam.settings import IpamSettings
 from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.settings import ManagerSettings
@@ -88,6 +88,9 @@ AGENT_PARTS: list[type[BaseModel]] = [
     agent.Held,
     agent.InterfaceFact,
     agent.HealthFact,
+    commands.ServiceDesired,
+    commands.ServiceResult,
+    agent.HeldService,
 ]
 COMMANDS = [
     agent.RealizeL2Command,
@@ -95,8 +98,19 @@ COMMANDS = [
     agent.CheckL2Command,
     agent.SyncHostCommand,
     agent.ListOrphansCommand,
+    commands.ApplyServicesCommand,
+    commands.RemoveServicesCommand,
+    commands.CheckServicesCommand,
+    commands.SyncServicesCommand,
 ]
-REPORTS = [agent.Completion, agent.HostHello, agent.HostHeartbeat, agent.HostDrift]
+REPORTS = [
+    agent.Completion,
+    agent.HostHello,
+    agent.HostHeartbeat,
+    agent.HostDrift,
+    commands.ServiceCompletion,
+    commands.ServiceDrift,
+]
 LINKED = {model.__name__ for model in [*INVENTORIES, *AGENT_PARTS]}
 
 Schema = dict[str, Any]

@@ -59,6 +59,9 @@ class Change:
 class Desired:
     """Where an instance must be, and how: the `spec` as it goes over the wire, by host; on all others it must not be.
 
+    Wherever a `spec` names an L2 network whose bridge it uses, the field is `l2NetworkUuid`: so that network is not
+    taken away from under it.
+
     Attributes:
         problem: why it is nowhere although it is wanted, such as that no host is fit; or, where it is somewhere, what
             of it cannot be had: that is shown (with `details.partial`), and fails nobody who waits for the instance.
@@ -111,5 +114,10 @@ class ServiceProvider(Protocol):
         ...
 
     async def desired(self, keys: Sequence[ServiceKey], connection: Connection) -> Mapping[ServiceKey, Desired]:
-        """What should be, by what is committed; all keys are of its own."""
+        """What should be, by what is committed; all keys are of its own, and one that is left out is wanted nowhere.
+
+        Raises:
+            ViaductError: shown as the instances' problem, unless it is retryable; they stay as they are, and are looked
+                at again.
+        """
         ...

@@ -63,7 +63,8 @@ class Desired:
     taken away from under it.
 
     Attributes:
-        problem: why it is nowhere although it is wanted, such as that no host is fit.
+        problem: why it is nowhere although it is wanted, such as that no host is fit; or, where it is somewhere, what
+            of it cannot be had: that is shown (with `details.partial`), and fails nobody who waits for the instance.
     """
 
     by_host: Mapping[UUID, Mapping[str, Any]] = field(default_factory=dict)

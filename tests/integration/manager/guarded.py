@@ -1,5 +1,6 @@
 """What tests of security groups share: L3 networks with the service, groups, and what hosts hold of them."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -71,14 +72,17 @@ class Guarded:
         return await self.client.nic.get_security_policy(nic_uuid=nic)
 
     async def quiet(self) -> None:
-        """Nothing is marked, and every host has done what it was told."""
-        marks = "SELECT (SELECT count(*) FROM stale_service) + (SELECT count(*) FROM outbox)"
+        """Nothing is marked, and every host of the cluster has done what it was told."""
+        hosts = ", ".join(f"'{agent.uuid}'" for agent in self.vms.fleet.agents)
+        unsettled = (
+            "SELECT (SELECT count(*) FROM stale_service), count(*) FROM service_on_host"
+            f" WHERE state <> 'applied' AND host_uuid IN ({hosts})"
+        )
 
-        async def seen() -> Any:
-            page = await self.client.service.query(limit=1000)
-            return self.vms.fleet.place.sql(marks), {one.state for one in page.items} - {"applied"}
+        async def seen() -> str:
+            return await asyncio.to_thread(self.vms.fleet.place.sql, unsettled)
 
-        await eventually(seen, lambda one: one == ("0", set()), seconds=30)
+        await eventually(seen, lambda one: one == "0|0", seconds=30)
 
 
 def held(agent: ScriptedAgent, kind: str, subject: UUID, part: int = 0) -> Any:

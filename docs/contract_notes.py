@@ -219,6 +219,73 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     ],
     "nic.query": [],
     "placement.hosts": [("NOT_FOUND", "one of the L3 networks does not exist; `details.uuid`, `details.field`")],
+    "vip.create": [
+        ("NOT_FOUND", "no such L3 network"),
+        (
+            "PRECONDITION_FAILED",
+            "the L3 network is not `public` or not `enabled`, or on a network with a VNI range; `details.field`",
+        ),
+        ("IP_IN_USE", "as `ip.allocate`; likewise `NOT_IN_RANGE` and `EXHAUSTED`"),
+        ("ALREADY_EXISTS", "the `uuid` is taken"),
+        ("INVALID_REQUEST", "`ip` is not of `ipVersion`"),
+        ("TIMEOUT", "IPAM does not answer; nothing was kept"),
+    ],
+    "vip.get": [("NOT_FOUND", "no such VIP")],
+    "vip.query": [],
+    "vip.update": [("NOT_FOUND", "no such VIP"), ("CONFLICT", "another `revision`")],
+    "vip.delete": [("IN_USE", "a service uses it; `details.usedFor`, `details.usedBy`")],
+    "eip.create": [
+        ("NOT_FOUND", "no such VIP or NIC, or the NIC is not ready; `details.field`"),
+        ("SERVICE_CONFLICT", "the VIP is used already, by an EIP or another service; `details.usedFor`"),
+        ("CONFLICT", "the NIC has an EIP of this IP version, `details.eipUuid`"),
+        ("CONFLICT", "the NIC has port forwardings with `allowedCidr`; `details.portForwardingUuids`"),
+        (
+            "INVALID_REQUEST",
+            (
+                "the VIP is of the NIC's own L3 network or subnet, or of an IP version that the NIC has not; "
+                "`privateIp` is not the NIC's"
+            ),
+        ),
+        (
+            "PRECONDITION_FAILED",
+            (
+                "the NIC's L3 network has no EIP service; its VM has a NIC on the VIP's L3 network; or, with `Flat`, "
+                "its cluster does not have the VIP's L2 network"
+            ),
+        ),
+        ("ALREADY_EXISTS", "the `uuid` is taken"),
+    ],
+    "eip.get": [("NOT_FOUND", "no such EIP")],
+    "eip.query": [],
+    "eip.update": [("NOT_FOUND", "no such EIP"), ("CONFLICT", "another `revision`")],
+    "eip.attach": [
+        ("NOT_FOUND", "no such EIP or NIC, or the NIC is not ready"),
+        ("CONFLICT", "it is attached to another NIC or address; `details.nicUuid`"),
+        ("CONFLICT", "of the NIC, as `eip.create`; likewise `INVALID_REQUEST` and `PRECONDITION_FAILED`"),
+    ],
+    "eip.detach": [("NOT_FOUND", "no such EIP")],
+    "eip.delete": [],
+    "portForwarding.create": [
+        ("NOT_FOUND", "no such VIP or NIC, or the NIC is not ready; `details.field`"),
+        ("SERVICE_CONFLICT", "another service uses the VIP; `details.usedFor`"),
+        ("CONFLICT", "another rule has some of these ports; `details.portForwardingUuid`"),
+        ("CONFLICT", "the NIC has ports of another VIP of this IP version, `details.vipUuid`"),
+        ("CONFLICT", "other ports of the VIP lead to another L3 network; `details.l3NetworkUuid`"),
+        ("CONFLICT", "`allowedCidr`, and the NIC has an EIP; `details.eipUuids`"),
+        ("INVALID_REQUEST", "ranges of unequal size, or that end before they start; `allowedCidr` of another version"),
+        ("INVALID_REQUEST", "of VIP and NIC, as `eip.create`; likewise `PRECONDITION_FAILED`"),
+        ("ALREADY_EXISTS", "the `uuid` is taken"),
+    ],
+    "portForwarding.get": [("NOT_FOUND", "no such port forwarding")],
+    "portForwarding.query": [],
+    "portForwarding.update": [("NOT_FOUND", "no such port forwarding"), ("CONFLICT", "another `revision`")],
+    "portForwarding.attach": [
+        ("NOT_FOUND", "no such port forwarding or NIC, or the NIC is not ready"),
+        ("CONFLICT", "it leads to another NIC or address; `details.nicUuid`"),
+        ("CONFLICT", "of the NIC, as `portForwarding.create`; likewise `INVALID_REQUEST` and `PRECONDITION_FAILED`"),
+    ],
+    "portForwarding.detach": [("NOT_FOUND", "no such port forwarding")],
+    "portForwarding.delete": [],
     "operation.get": [("NOT_FOUND", "no such operation, or it was forgotten")],
     "operation.query": [],
     "realization.query": [],
@@ -402,6 +469,33 @@ MEANINGS: dict[str, dict[str, str]] = {
     },
     "l3.detachServices": {"services": "by provider the types that it is to serve no more"},
     "l3.configureService": {"config": "replaces the former"},
+    "VipInventory": {
+        "usedFor": "null: by nothing",
+        "usedIpUuid": "the allocation at IPAM, whose owner is `vip:<uuid>`",
+        "system": "a provider's own, such as SNAT's: it goes when that is detached",
+        "enabled": "false: what uses it does not work",
+    },
+    "vip.create": {
+        "ip": "default: any free address",
+        "ipVersion": "default: that of `ip`; else IPv4 if there is a range",
+    },
+    "vip.update": {"enabled": "false: what uses it does not work"},
+    "EipInventory": {"nicUuid": "null: not attached", "privateIp": "the NIC's address that it leads to"},
+    "eip.create": {
+        "nicUuid": "to be attached at once",
+        "privateIp": "default: the NIC's first address of the VIP's IP version",
+    },
+    "eip.attach": {"privateIp": "default: the NIC's first address of the VIP's IP version"},
+    "PortForwardingInventory": {"nicUuid": "null: not attached", "allowedCidr": "null: for everybody"},
+    "portForwarding.create": {
+        "vipPortEnd": "default: `vipPortStart`",
+        "privatePortStart": "default: `vipPortStart`",
+        "privatePortEnd": "default: `privatePortStart`; without that `vipPortEnd`",
+        "allowedCidr": "who may use the ports; default: everybody",
+        "nicUuid": "to be attached at once",
+        "privateIp": "default: the NIC's first address of the VIP's IP version",
+    },
+    "portForwarding.attach": {"privateIp": "default: the NIC's first address of the VIP's IP version"},
     "AttachedService": {"config": "as the provider keeps it: complete"},
     "ServiceInventory": {
         "kind": "of the agents' backend",
@@ -519,6 +613,9 @@ MEANINGS: dict[str, dict[str, str]] = {
 # By which fields a query can be sorted; the first is the default, `-` descending.
 SORTS: dict[str, list[str]] = {
     "serviceProvider.query": ["name", "uuid"],
+    "vip.query": ["createdAt", "ip", "l3NetworkUuid", "name", "usedFor", "uuid"],
+    "eip.query": ["createdAt", "name", "nicUuid", "uuid", "vipUuid"],
+    "portForwarding.query": ["createdAt", "name", "nicUuid", "protocol", "uuid", "vipUuid"],
     "service.query": ["serviceUuid", "hostUuid", "kind", "provider", "since", "state", "subjectUuid"],
     "zone.query": ["createdAt", "name", "uuid"],
     "cluster.query": ["createdAt", "name", "uuid", "zoneUuid"],
@@ -588,6 +685,12 @@ EVENTS: dict[str, str] = {
     **{
         f"l2.{what}": "[L2NetworkInventory](#object-l2networkinventory)"
         for what in ("created", "updated", "deleted", "attached", "detached")
+    },
+    **{f"vip.{what}": "[VipInventory](#object-vipinventory)" for what in ("created", "updated", "deleted")},
+    **{f"eip.{what}": "[EipInventory](#object-eipinventory)" for what in ("created", "updated", "deleted")},
+    **{
+        f"portForwarding.{what}": "[PortForwardingInventory](#object-portforwardinginventory)"
+        for what in ("created", "updated", "deleted")
     },
     **{f"l3.{what}": "[L3NetworkInventory](#object-l3networkinventory)" for what in ("created", "updated", "deleted")},
     **{f"nic.{what}": "[NicInventory](#object-nicinventory)" for what in ("prepared", "released", "moved")},

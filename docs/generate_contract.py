@@ -25,6 +25,7 @@ from viaduct_common import errors, topology
 from viaduct_common.messages import agent, batch, cluster, host, ipam, l2, l3, operation, realization, vm, zone
 from viaduct_common.messages.base import ErrorBody, Request, reply_adapter
 from viaduct_common.messages.registry import IPAM_REQUESTS, MANAGER_REQUESTS
+from viaduct_common.messages.services import eips, instances, port_forwarding, providers, vips
 from viaduct_ipam.settings import IpamSettings
 from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.settings import ManagerSettings
@@ -47,6 +48,14 @@ INVENTORIES: list[type[BaseModel]] = [
     l2.CandidateClusters,
     l2.RefusedCluster,
     l3.L3NetworkInventory,
+    l3.L3HostRoute,
+    l3.AttachedService,
+    providers.ServiceProviderInventory,
+    instances.ServiceInventory,
+    instances.ServiceCheck,
+    vips.VipInventory,
+    eips.EipInventory,
+    port_forwarding.PortForwardingInventory,
     vm.NicRequest,
     vm.NicInventory,
     vm.NicIp,

@@ -19,7 +19,16 @@ from viaduct_manager.model import moves
 from viaduct_manager.model.moves import Move, next_move
 from viaduct_manager.model.tunnels import Cidr
 from viaduct_manager.model.vm_moves import VM_OPERATIONS
-from viaduct_manager.store import clusters, hosts, l2_networks, operations, realizations, revocations, steps
+from viaduct_manager.store import (
+    clusters,
+    hosts,
+    l2_networks,
+    operations,
+    realizations,
+    revocations,
+    service_marks,
+    steps,
+)
 from viaduct_manager.store.operations import Operation
 from viaduct_manager.store.realizations import Ordered
 from viaduct_manager.store.steps import NewStep
@@ -201,6 +210,7 @@ async def _succeed(connection: Connection, operation: Operation) -> None:
     elif operation.type == moves.DELETE_HOST and operation.host_uuid is not None:
         deleted_host = await hosts.find_locked(connection, operation.host_uuid)
         if deleted_host is not None:  # None: another request removed it first
+            await service_marks.mark_of_host(connection, operation.host_uuid)
             await hosts.delete(connection, operation.host_uuid)
             await revocations.add(connection, operation.host_uuid)
             await announce.event(connection, "host.deleted", deleted_host)

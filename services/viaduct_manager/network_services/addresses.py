@@ -5,10 +5,22 @@ gets the answer of the first; once addresses were given up the epoch is another,
 """
 
 from collections.abc import Collection
+from time import monotonic
+from typing import TypeVar
 from uuid import UUID, uuid5
 
 from viaduct_common.bus import Bus
-from viaduct_common.messages.ipam import AllocateIp, QueryRanges, RangeFilters, ReleaseIp
+from viaduct_common.errors import DeadlineExceeded, ViaductError
+from viaduct_common.messages.base import Request
+from viaduct_common.messages.ipam import (
+    AllocateIp,
+    QueryIps,
+    QueryRanges,
+    RangeFilters,
+    ReleaseIp,
+    UsedIpFilters,
+    UsedIpInventory,
+)
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager.network_services.api import ServiceKey
 from viaduct_manager.store import service_addresses
@@ -16,6 +28,10 @@ from viaduct_manager.store.service_addresses import ServiceAddress
 
 # As for NICs: a few of these are shorter than a session may be idle in a transaction.
 IPAM_SECONDS = 2.5
+# After it did not answer it is left alone for so long.
+AWAY_SECONDS = 2.0
+
+V = TypeVar("V")
 
 
 class ServiceAddresses:
@@ -24,6 +40,7 @@ class ServiceAddresses:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        self._away_until = 0.0
 
     async def held(self, connection: Connection, key: ServiceKey) -> list[ServiceAddress]:
         """What the instance has, by purpose and IP version."""
@@ -36,7 +53,7 @@ class ServiceAddresses:
             ViaductError: IPAM does not answer.
         """
         filters = RangeFilters(l3_network_uuid=l3_uuid, type="normal")
-        page = await self._bus.call(QueryRanges(filters=filters, limit=1000), timeout_seconds=IPAM_SECONDS)
+        page = await self._ask(QueryRanges(filters=filters, limit=1000))
         return sorted({one.ip_version for one in page.items})
 
     async def ensure(
@@ -67,10 +84,31 @@ class ServiceAddresses:
         for version in lacking:
             request = AllocateIp(l3_network_uuid=l3_uuid, ip_version=version, owner=str(key.uuid), mac=mac)
             message_id = uuid5(key.uuid, f"{epoch}/{purpose}/{l3_uuid}/{version}")
-            given = await self._bus.call(request, timeout_seconds=IPAM_SECONDS, message_id=message_id)
-            for one in given:
-                await service_addresses.add(connection, key.uuid, purpose, one)
+            given = await self._allocate(connection, key, request, message_id)
+            await service_addresses.add(connection, key.uuid, purpose, given)
         return [one for one in await self.held(connection, key) if one.purpose == purpose]
+
+    async def _allocate(
+        self, connection: Connection, key: ServiceKey, request: AllocateIp, message_id: UUID
+    ) -> UsedIpInventory:
+        """IPAM repeats its refusals as well: who was refused asks anew, for there may be addresses now."""
+        try:
+            [given] = await self._ask(request, message_id)
+        except ViaductError as error:
+            if error.retryable:
+                raise
+            if (lost := await self._lost(connection, key, request)) is not None:
+                return lost
+            [given] = await self._ask(request)
+        return given
+
+    async def _lost(self, connection: Connection, key: ServiceKey, request: AllocateIp) -> UsedIpInventory | None:
+        """What was given to somebody who asked anew, and died before it was kept."""
+        filters = UsedIpFilters(owner=request.owner, l3_network_uuid=request.l3_network_uuid)
+        page = await self._ask(QueryIps(filters=filters, limit=1000))
+        known = await service_addresses.known(connection, key.uuid)
+        fit = (one for one in page.items if one.ip_version == request.ip_version and one.uuid not in known)
+        return next(fit, None)
 
     async def give_up(self, connection: Connection, key: ServiceKey, *, purpose: str | None = None) -> None:
         """The instance has no use for them any more; no purpose stands for all."""
@@ -84,6 +122,17 @@ class ServiceAddresses:
         """
         gone = await service_addresses.claim_gone(connection)
         if gone:
-            await self._bus.call(ReleaseIp(uuids=gone), timeout_seconds=IPAM_SECONDS)
+            await self._ask(ReleaseIp(uuids=gone))
             await service_addresses.forget_gone(connection, gone)
         return len(gone)
+
+    async def _ask(self, request: Request[V], message_id: UUID | None = None) -> V:
+        """Who asks just after it did not answer need not wait to hear that, too."""
+        if monotonic() < self._away_until:
+            raise DeadlineExceeded("IPAM did not answer a moment ago")
+        try:
+            return await self._bus.call(request, timeout_seconds=IPAM_SECONDS, message_id=message_id)
+        except ViaductError as error:
+            if error.retryable:
+                self._away_until = monotonic() + AWAY_SECONDS
+            raise

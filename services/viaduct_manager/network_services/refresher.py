@@ -7,6 +7,7 @@ marks are looked at after both are in; and a manager that dies in the middle has
 """
 
 from collections.abc import Callable, Mapping
+from time import monotonic
 from uuid import UUID
 
 import structlog
@@ -14,6 +15,7 @@ from pydantic_core import from_json, to_json
 
 from viaduct_common.bus.failures import StoreUnavailable
 from viaduct_common.errors import ViaductError
+from viaduct_common.messages.base import ErrorBody
 from viaduct_common.postgres.pool import Connection, Pool, transaction
 from viaduct_common.postgres.wakeful import Wakeful
 from viaduct_manager import service_orders
@@ -22,6 +24,7 @@ from viaduct_manager.network_services.addresses import ServiceAddresses
 from viaduct_manager.network_services.api import Change, Desired, ServiceKey
 from viaduct_manager.network_services.registry import NetworkServices
 from viaduct_manager.store import service_addresses, service_marks, services
+from viaduct_manager.store.services import ServiceOrder
 
 log = structlog.get_logger()
 
@@ -32,6 +35,8 @@ INSTANCES_AT_ONCE = 128
 NETWORKS_AT_ONCE = 256
 # What could not be looked at, because IPAM did not answer, or because of a mistake, is looked at again.
 AGAIN_SECONDS = 1.0
+# Each may wait for an IPAM that does not answer, and a session must not be idle in a transaction for so long.
+ONE_BY_ONE_SECONDS = 5.0
 # What has a problem is looked at again: a host that is fit may be there now, of which nobody told.
 PROBLEM_SECONDS = 5.0
 
@@ -52,9 +57,9 @@ class ServiceRefresher:
         self._committed = committed
         self._marked = False
         self._loop = Wakeful("services", self._look, poll_seconds=POLL_SECONDS, spacing_seconds=SPACING_SECONDS)
-        services_.on_mark(self._note)
+        services_.on_mark(self._heard)
 
-    def _note(self) -> None:
+    def _heard(self) -> None:
         self._marked = True
 
     def wake(self) -> None:
@@ -116,8 +121,10 @@ class ServiceRefresher:
             if len(claimed.keys) == 1:
                 await self._complain(connection, claimed.keys[0], claimed.marks, error)
                 return 0
-        told = 0
+        told, until = 0, monotonic() + ONE_BY_ONE_SECONDS
         for key in claimed.keys:
+            if monotonic() > until:
+                break  # its marks stand as they are; those that failed come after it in the next look
             one = service_marks.Claimed([key], claimed.marks)
             told += await self._at_once_or_one_by_one(connection, provider, one)
         return told
@@ -126,12 +133,16 @@ class ServiceRefresher:
         self, connection: Connection, provider: str, keys: list[ServiceKey], marks: Mapping[UUID, list[int]]
     ) -> int:
         ids = [one for key in keys for one in marks[key.uuid]]
-        async with connection.transaction():
-            told = await self._tell(connection, provider, keys, ids)
+        async with connection.transaction():  # a savepoint: what fails leaves no half of it
+            ordered = await self._note(connection, provider, keys, ids)
         await service_marks.done(connection, ids)
-        return told
+        await service_orders.orders(connection, ordered)
+        return len(ordered)
 
-    async def _tell(self, connection: Connection, provider: str, keys: list[ServiceKey], ids: list[int]) -> int:
+    async def _note(
+        self, connection: Connection, provider: str, keys: list[ServiceKey], ids: list[int]
+    ) -> list[ServiceOrder]:
+        """Write down what differs from what hosts were told; return what they are to be told now."""
         found = await self._services.named(provider).desired(keys, connection)
         desired = {key: found.get(key, Desired()) for key in keys}
         specs = {key: {uuid: _plain(spec) for uuid, spec in one.by_host.items()} for key, one in desired.items()}
@@ -139,7 +150,7 @@ class ServiceRefresher:
         told = await services.told(connection, uuids)
         plans = {key: plan(specs[key], told[key.uuid]) for key in keys}
         concerned = {host_uuid for one in plans.values() for host_uuid in one.hosts}
-        ordered = []
+        ordered: list[ServiceOrder] = []
         if concerned:
             hosts = await services.hold_hosts(connection, concerned)
             leaving = {host_uuid for host_uuid in concerned if host_uuid not in hosts or hosts[host_uuid].deleting}
@@ -147,14 +158,12 @@ class ServiceRefresher:
             told = await services.told(connection, uuids)
             plans = {key: plan(specs[key], told[key.uuid], leaving).among(hosts) for key in keys}
             ordered = await services.tell(connection, plans, hosts)
-            await service_orders.orders(connection, ordered)
         await self._close(connection, desired, ids)
-        return len(ordered)
+        return ordered
 
     async def _close(self, connection: Connection, desired: Mapping[ServiceKey, Desired], ids: list[int]) -> None:
         """Keep the problems; what is wanted no more, and no host has, gives up its addresses and is forgotten."""
-        problems = {key.uuid: None if one.problem is None else one.problem.to_body() for key, one in desired.items()}
-        await services.set_problems(connection, problems)
+        await services.set_problems(connection, {key.uuid: _problem(one) for key, one in desired.items()})
         unwanted = [key.uuid for key, one in desired.items() if not one.by_host and one.problem is None]
         gone = await services.gone(connection, unwanted) if unwanted else []
         for uuid in gone:
@@ -183,6 +192,14 @@ class ServiceRefresher:
         except ViaductError as error:
             log.warning("ipam_not_told", reason=error.message)
             return False
+
+
+def _problem(desired: Desired) -> ErrorBody | None:
+    """As it is kept; with `details.partial` where hosts have the instance all the same."""
+    if desired.problem is None:
+        return None
+    body = desired.problem.to_body()
+    return body.model_copy(update={"details": {**body.details, "partial": True}}) if desired.by_host else body
 
 
 def _plain(spec: Spec) -> Spec:

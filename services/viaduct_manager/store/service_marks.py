@@ -20,6 +20,11 @@ _MARK_AGAIN = """
     SELECT uuid, provider, kind, subject_uuid, part, now() + make_interval(secs => $2)
     FROM service WHERE uuid = ANY($1::uuid[])
 """
+_MARK_OF_HOST = """
+    INSERT INTO stale_service (service_uuid, provider, kind, subject_uuid, part, due_at)
+    SELECT uuid, provider, kind, subject_uuid, part, now()
+    FROM service JOIN service_on_host ON service_uuid = uuid WHERE host_uuid = $1
+"""
 _MARK_L2 = "INSERT INTO stale_l3 (l3_uuid) SELECT uuid FROM l3_network WHERE l2_uuid = $1"
 _TAKE_L3 = """
     DELETE FROM stale_l3 WHERE id IN (SELECT id FROM stale_l3 ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
@@ -58,7 +63,12 @@ _CLAIM = """
 _OF = "SELECT id, service_uuid FROM stale_service WHERE service_uuid = ANY($1::uuid[])"
 _DONE = "DELETE FROM stale_service WHERE id = ANY($1::bigint[])"
 _POSTPONE = "UPDATE stale_service SET due_at = now() + make_interval(secs => $2) WHERE id = ANY($1::bigint[])"
-_KEYS = "SELECT kind, subject_uuid, part FROM service WHERE uuid = ANY($1::uuid[]) ORDER BY uuid"
+# Those that wait longest first: what was put off comes after what was not looked at.
+_KEYS = """
+    SELECT kind, subject_uuid, part
+    FROM service JOIN unnest($1::uuid[]) WITH ORDINALITY AS claimed(uuid, place) USING (uuid)
+    ORDER BY place
+"""
 _LAST = "SELECT coalesce(max(id), 0) FROM stale_service WHERE service_uuid = ANY($1::uuid[])"
 
 
@@ -104,6 +114,11 @@ async def mark_again(connection: Connection, service_uuids: Iterable[UUID], *, a
     await connection.execute(_MARK_AGAIN, list(service_uuids), after_seconds)
 
 
+async def mark_of_host(connection: Connection, host_uuid: UUID) -> None:
+    """The host goes, and with it all that it has: have that looked at, as far as it is anybody else's concern."""
+    await connection.execute(_MARK_OF_HOST, host_uuid)
+
+
 async def mark_l2(connection: Connection, l2_uuid: UUID) -> None:
     """The L2 network is built otherwise from here on: whatever is on its L3 networks may have to follow."""
     await connection.execute(_MARK_L2, l2_uuid)
@@ -134,7 +149,7 @@ async def claim(connection: Connection, provider: str, limit: int) -> Claimed:
     marks: dict[UUID, list[int]] = defaultdict(list)
     for row in await connection.fetch(_OF, claimed):
         marks[row["service_uuid"]].append(row["id"])
-    rows = await connection.fetch(_KEYS, list(marks))
+    rows = await connection.fetch(_KEYS, [uuid for uuid in claimed if uuid in marks])
     return Claimed([ServiceKey(row["kind"], row["subject_uuid"], row["part"]) for row in rows], marks)
 
 

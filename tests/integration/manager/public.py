@@ -86,8 +86,8 @@ class Public:
 
     async def home(self, l3: UUID) -> UUID | None:
         """The host on which the router is to be, None for nowhere."""
-        rows = [one for one in await self.instances(l3) if one.desired == "present"]
-        return rows[0].host_uuid if rows else None
+        found = [one.host_uuid for one in await self.instances(l3) if one.desired == "present"]
+        return next((host_uuid for host_uuid in found if host_uuid is not None), None)
 
     async def moves(self, l3: UUID, *to: ScriptedAgent) -> RouterSpec:
         """Wait until the router is on one of these hosts, and on no other; what it was told."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -318,3 +319,109 @@ async def test_manager_that_is_killed_leaves_nothing_untold(services: Services, 
     assert set(beacon(agent, l3)["nics"]) == {str(nic.uuid) for nic in given}
     [light] = await services.rows(subject_uuid=l3, kind="lighthouse")
     assert set((await services.vms.used(l3)).values()) == {str(nic.uuid) for nic in given} | {str(light.service_uuid)}
+
+
+async def test_attaching_and_vms_that_come_and_go_at_once_miss_each_other_never(
+    services: Services, second: Service
+) -> None:
+    """Whatever order they are committed in: hosts end up with what is attached, for the NICs that are there."""
+    agents = [await services.vms.fleet.join() for _ in range(2)]
+    l3 = await services.vms.l3(await services.vms.attached_l2())
+    chance = Random(20)
+
+    async def come_and_go(agent: ScriptedAgent, rounds: int) -> None:
+        for number in range(rounds):
+            vm = uuid4()
+            await services.vms.prepare(vm, agent, [l3], timeout_seconds=30)
+            if number % 3 == 1:
+                await services.vms.migrate(vm, agents[agent is agents[0]], timeout_seconds=30)
+            if number % 3:
+                await services.vms.release(vm, timeout_seconds=30)
+
+    async def attach_and_detach(rounds: int) -> None:
+        for number in range(rounds):
+            await asyncio.sleep(chance.random() * 0.1)
+            await (services.detach(l3) if number % 2 else services.attach(l3, text=str(number)))
+
+    await asyncio.gather(*(come_and_go(agent, 6) for agent in agents for _ in range(2)), attach_and_detach(21))
+    await services.settle(l3)
+    there = await services.vms.nics(l3_network_uuid=l3)
+    for agent in agents:
+        expected = {str(nic.uuid) for nic in there if nic.host_uuid == agent.uuid}
+        has = beacon(agent, l3)
+        assert (set(has["nics"]) if has else set()) == expected
+    await services.detach(l3)
+    await services.gone(l3)
+    assert [agent.services.held for agent in agents] == [{}, {}]
+
+
+async def test_provider_that_is_new_is_associated_with_the_networks_that_there_are(
+    place: Place, manager: Service, services: Services
+) -> None:
+    """As if its plugin was not installed when they were made; and it is not asked again at the next start."""
+    light = await services.vms.fleet.network()
+    dark = await services.vms.fleet.network(name="dark")
+    forget = "DELETE FROM l2_service_provider; DELETE FROM l3_service; DELETE FROM service_provider;"
+    await asyncio.to_thread(manager.stop)
+    await asyncio.to_thread(place.sql, forget)
+    await asyncio.to_thread(manager.start)
+    filters = {"name": "Beacons"}
+
+    async def associated() -> set[UUID]:
+        [one] = (await services.client.service_provider.query(filters=filters)).items
+        return set(one.attached_l2_network_uuids)
+
+    there = await associated()
+    assert light.uuid in there
+    assert dark.uuid not in there
+    await asyncio.to_thread(place.sql, f"DELETE FROM l2_service_provider WHERE l2_uuid = '{light.uuid}'")
+    await asyncio.to_thread(manager.stop)
+    await asyncio.to_thread(manager.start)
+    assert await associated() == there - {light.uuid}
+
+
+async def test_removal_that_fails_keeps_nobody_waiting_and_is_tried_again(services: Services) -> None:
+    stuck, other = await services.vms.fleet.join(), await services.vms.fleet.join()
+    l3, vm = await services.served_l3(), uuid4()
+    await services.vms.prepare(vm, stuck, [l3])
+    stuck.errors = {REMOVE: REFUSED}
+    await services.vms.release(vm)
+    rows = await eventually(lambda: services.rows(subject_uuid=l3), lambda rows: rows[0].error is not None)
+    assert [(row.desired, row.state) for row in rows] == [("absent", "removing")]
+    [nic] = await services.vms.prepare(uuid4(), other, [l3])
+    assert beacon(other, l3)["nics"] == [str(nic.uuid)]
+    stuck.errors = {}
+    await eventually(lambda: services.rows(subject_uuid=l3, host_uuid=stuck.uuid), lambda rows: rows == [])
+    assert beacon(stuck, l3) is None
+
+
+async def test_ipam_that_is_away_keeps_only_those_waiting_that_need_it(services: Services, ipam: Service) -> None:
+    agent = await services.vms.fleet.join()
+    plain = await services.served_l3()
+    others = [await services.served_l3() for _ in range(8)]
+    for l3 in (plain, *others):
+        await services.vms.prepare(uuid4(), agent, [l3])
+    await asyncio.to_thread(ipam.kill)
+    try:
+        for l3 in others:
+            await configure_light(services, l3, "bright")
+        await configure(services, plain, "as ever")
+        await shows(agent, plain, "as ever")
+        for l3 in others:  # of the two instances of each one needs no address
+            await shows(agent, l3, "bright")
+    finally:
+        await asyncio.to_thread(ipam.start)
+    filters = {"subject_uuid": others, "kind": "lighthouse"}
+    await eventually(lambda: services.rows(**filters), lambda rows: len(rows) == len(others), seconds=30)
+    assert {row.state for row in await services.rows(**filters)} <= {"applying", "applied"}
+
+
+async def test_host_that_is_removed_while_it_is_away_keeps_no_address(services: Services) -> None:
+    agent = await services.vms.fleet.join()
+    l3, vm = await services.served_l3(lighthouse=True), uuid4()
+    await services.vms.prepare(vm, agent, [l3])
+    await services.vms.lose(agent)
+    await services.vms.release(vm)
+    await services.client.host.delete(uuid=agent.uuid, timeout_seconds=10)
+    await services.gone(l3)
+    await eventually(lambda: services.vms.used(l3), lambda used: used == {})

@@ -199,6 +199,8 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("TIMEOUT", "the host or IPAM did not answer within `timeoutSeconds`"),
         ("INVALID_REQUEST", "inside a batch; `ip` and `ips`, or two `ips` of one version"),
         ("INVALID_REQUEST", "no NIC on `defaultL3NetworkUuid`; or nobody here keeps security groups"),
+        ("NOT_FOUND", "no such security group; `details.field`"),
+        ("PRECONDITION_FAILED", "of security groups, as `securityGroup.addNics`; `details.field`"),
         ("PRECONDITION_FAILED", "an L3 network is not `enabled`; `details.field`"),
         ("CONFLICT", "a `hostName` is another NIC's on the L3 network; `details.field`"),
         ("BACKEND_FAILED", "of a service on a host: any error of it, with `details.kind`, `serviceUuid`, `hostUuid`"),
@@ -286,6 +288,47 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     ],
     "portForwarding.detach": [("NOT_FOUND", "no such port forwarding")],
     "portForwarding.delete": [],
+    "securityGroup.create": [("ALREADY_EXISTS", "the `uuid` is taken")],
+    "securityGroup.get": [("NOT_FOUND", "no such security group")],
+    "securityGroup.query": [],
+    "securityGroup.update": [("NOT_FOUND", "no such security group"), ("CONFLICT", "another `revision`")],
+    "securityGroup.delete": [
+        ("IN_USE", "NICs are in it, or other groups' rules name it; `details.nicUuids`, `details.ruleUuids`, some")
+    ],
+    "securityGroup.addRules": [
+        ("NOT_FOUND", "no such security group; or a `remoteGroupUuid` is none's, `details.field`"),
+        ("INVALID_REQUEST", "a rule contradicts itself; `details.field`"),
+        ("ALREADY_EXISTS", "a rule does the same with the same packets as another; `details.ruleUuid` or `sameAs`"),
+        ("EXHAUSTED", "more than 500 rules in one group"),
+    ],
+    "securityGroup.updateRule": [
+        ("NOT_FOUND", "no such rule"),
+        ("INVALID_REQUEST", "`priority` or `action` of a default rule"),
+        ("ALREADY_EXISTS", "with this `action` it is the same as another; `details.ruleUuid`"),
+    ],
+    "securityGroup.removeRules": [
+        ("NOT_FOUND", "no such security group"),
+        ("PRECONDITION_FAILED", "one is a default rule; none was removed"),
+    ],
+    "securityGroup.attachL3": [
+        ("NOT_FOUND", "no such security group or L3 network; `details.field`"),
+        ("PRECONDITION_FAILED", "an L3 network does not have the service `SecurityGroup`; `details.field`"),
+    ],
+    "securityGroup.detachL3": [
+        ("NOT_FOUND", "no such security group"),
+        ("IN_USE", "NICs there are in it; `details.nicUuids`, some"),
+    ],
+    "securityGroup.addNics": [
+        ("NOT_FOUND", "no such security group or NIC, or a NIC is not ready; `details.field`"),
+        (
+            "PRECONDITION_FAILED",
+            "a NIC's L3 network does not have the service `SecurityGroup`, or the group is not attached to it",
+        ),
+        ("EXHAUSTED", "a NIC would be in more than 64 groups"),
+    ],
+    "securityGroup.removeNics": [("NOT_FOUND", "no such security group")],
+    "nic.getSecurityPolicy": [("NOT_FOUND", "no such NIC, or it is not ready")],
+    "nic.setSecurityPolicy": [("NOT_FOUND", "no such NIC, or it is not ready")],
     "operation.get": [("NOT_FOUND", "no such operation, or it was forgotten")],
     "operation.query": [],
     "realization.query": [],
@@ -496,6 +539,20 @@ MEANINGS: dict[str, dict[str, str]] = {
         "privateIp": "default: the NIC's first address of the VIP's IP version",
     },
     "portForwarding.attach": {"privateIp": "default: the NIC's first address of the VIP's IP version"},
+    "securityGroup.create": {"uuid": "as in `zone.create`"},
+    "PortRange": {"end": "default: `start`"},
+    "NewRule": {
+        "ports": "destination ports",
+        "icmpType": "default: any; of `ipVersion` 6 it is that of ICMPv6",
+        "icmpCode": "default: any; only beside `icmpType`",
+        "cidrs": "the other side; default: anybody",
+        "remoteGroupUuid": "the other side is in this group",
+        "priority": "of equal ones the older is looked at first",
+        "enabled": "false: kept, and told to no host",
+    },
+    "SecurityGroupRuleInventory": {"default": "it came with the group, and cannot be removed"},
+    "securityGroup.query": {"filters.nicUuid": "groups that any of these NICs is in"},
+    "NicSecurityPolicy": {"securityGroupUuids": "in the order in which they are asked"},
     "AttachedService": {"config": "as the provider keeps it: complete"},
     "ServiceInventory": {
         "kind": "of the agents' backend",
@@ -616,6 +673,7 @@ SORTS: dict[str, list[str]] = {
     "vip.query": ["createdAt", "ip", "l3NetworkUuid", "name", "usedFor", "uuid"],
     "eip.query": ["createdAt", "name", "nicUuid", "uuid", "vipUuid"],
     "portForwarding.query": ["createdAt", "name", "nicUuid", "protocol", "uuid", "vipUuid"],
+    "securityGroup.query": ["createdAt", "name", "uuid"],
     "service.query": ["serviceUuid", "hostUuid", "kind", "provider", "since", "state", "subjectUuid"],
     "zone.query": ["createdAt", "name", "uuid"],
     "cluster.query": ["createdAt", "name", "uuid", "zoneUuid"],
@@ -692,6 +750,11 @@ EVENTS: dict[str, str] = {
         f"portForwarding.{what}": "[PortForwardingInventory](#object-portforwardinginventory)"
         for what in ("created", "updated", "deleted")
     },
+    **{
+        f"securityGroup.{what}": "[SecurityGroupInventory](#object-securitygroupinventory)"
+        for what in ("created", "updated", "deleted")
+    },
+    "nic.securityPolicyChanged": "[NicSecurityPolicy](#object-nicsecuritypolicy)",
     **{f"l3.{what}": "[L3NetworkInventory](#object-l3networkinventory)" for what in ("created", "updated", "deleted")},
     **{f"nic.{what}": "[NicInventory](#object-nicinventory)" for what in ("prepared", "released", "moved")},
     "operation.finished": '`{"operation": ` [OperationInventory](#object-operationinventory) `}`, not of inquiries',

@@ -25,7 +25,15 @@ from viaduct_common import errors, topology
 from viaduct_common.messages import agent, batch, cluster, host, ipam, l2, l3, operation, realization, vm, zone
 from viaduct_common.messages.base import ErrorBody, Request, reply_adapter
 from viaduct_common.messages.registry import IPAM_REQUESTS, MANAGER_REQUESTS
-from viaduct_common.messages.services import commands, eips, instances, port_forwarding, providers, vips
+from viaduct_common.messages.services import (
+    commands,
+    eips,
+    instances,
+    port_forwarding,
+    providers,
+    security_groups,
+    vips,
+)
 from viaduct_ipam.settings import IpamSettings
 from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.settings import ManagerSettings
@@ -56,6 +64,11 @@ INVENTORIES: list[type[BaseModel]] = [
     vips.VipInventory,
     eips.EipInventory,
     port_forwarding.PortForwardingInventory,
+    security_groups.SecurityGroupInventory,
+    security_groups.SecurityGroupRuleInventory,
+    security_groups.NewRule,
+    security_groups.PortRange,
+    security_groups.NicSecurityPolicy,
     vm.NicRequest,
     vm.NicInventory,
     vm.NicIp,

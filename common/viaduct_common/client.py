@@ -25,7 +25,14 @@ from viaduct_common.messages import cluster, host, ipam, l2, l3, operation, owne
 from viaduct_common.messages.agent import Orphan
 from viaduct_common.messages.base import Page, Request
 from viaduct_common.messages.batch import Batch
-from viaduct_common.messages.services import eips, instances, port_forwarding, providers, vips
+from viaduct_common.messages.services import (
+    eips,
+    instances,
+    port_forwarding,
+    providers,
+    security_groups,
+    vips,
+)
 
 V = TypeVar("V")
 
@@ -55,6 +62,7 @@ class ViaductClient:
         self.vip = Vips(self)
         self.eip = Eips(self)
         self.port_forwarding = PortForwardings(self)
+        self.security_group = SecurityGroups(self)
         self.operation = Operations(self)
         self.realization = Realizations(self)
         self.owner = Owners(self)
@@ -328,6 +336,44 @@ class PortForwardings(_Family):
         return await self._send(port_forwarding.DeletePortForwarding, fields)
 
 
+class SecurityGroups(_Family):
+    async def create(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.CreateSecurityGroup, fields)
+
+    async def get(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.GetSecurityGroup, fields)
+
+    async def query(self, **fields: Any) -> Page[security_groups.SecurityGroupInventory]:
+        return await self._send(security_groups.QuerySecurityGroups, fields)
+
+    async def update(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.UpdateSecurityGroup, fields)
+
+    async def delete(self, **fields: Any) -> security_groups.SecurityGroupInventory | None:
+        return await self._send(security_groups.DeleteSecurityGroup, fields)
+
+    async def add_rules(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.AddSecurityGroupRules, fields)
+
+    async def update_rule(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.UpdateSecurityGroupRule, fields)
+
+    async def remove_rules(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.RemoveSecurityGroupRules, fields)
+
+    async def attach_l3(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.AttachSecurityGroup, fields)
+
+    async def detach_l3(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.DetachSecurityGroup, fields)
+
+    async def add_nics(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.AddNicsToSecurityGroup, fields)
+
+    async def remove_nics(self, **fields: Any) -> security_groups.SecurityGroupInventory:
+        return await self._send(security_groups.RemoveNicsFromSecurityGroup, fields)
+
+
 class Operations(_Family):
     async def get(self, **fields: Any) -> operation.OperationInventory:
         return await self._send(operation.GetOperation, fields)
@@ -360,6 +406,12 @@ class Vms(_Family):
 class Nics(_Family):
     async def query(self, **fields: Any) -> Page[vm.NicInventory]:
         return await self._send(vm.QueryNics, fields)
+
+    async def get_security_policy(self, **fields: Any) -> security_groups.NicSecurityPolicy:
+        return await self._send(security_groups.GetNicSecurityPolicy, fields)
+
+    async def set_security_policy(self, **fields: Any) -> security_groups.NicSecurityPolicy:
+        return await self._send(security_groups.SetNicSecurityPolicy, fields)
 
 
 class Placements(_Family):

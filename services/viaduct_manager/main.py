@@ -32,6 +32,9 @@ from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
 from viaduct_manager.handlers.nics import NicHandlers
 from viaduct_manager.handlers.port_forwardings import PortForwardingHandlers
+from viaduct_manager.handlers.security_groups import SecurityGroupHandlers
+from viaduct_manager.handlers.security_members import SecurityMemberHandlers
+from viaduct_manager.handlers.security_rules import SecurityRuleHandlers
 from viaduct_manager.handlers.service_instances import ServiceInstanceHandlers
 from viaduct_manager.handlers.services import ServiceHandlers
 from viaduct_manager.handlers.table import handlers_by_type
@@ -121,6 +124,9 @@ async def run(settings: ManagerSettings) -> None:
             vip=VipHandlers(vip_ipam, services),
             eip=EipHandlers(services),
             port_forwarding=PortForwardingHandlers(services),
+            security_group=SecurityGroupHandlers(services),
+            security_rule=SecurityRuleHandlers(services),
+            security_member=SecurityMemberHandlers(services),
         )
         executor = IdempotentExecutor(pool, handlers, waiters=OperationWaiters(), committed=committed)
         listener = AgentListener(pool, bus, settings.heartbeat_seconds, services, committed)

@@ -112,6 +112,7 @@ def test_sorts_are_those_of_the_stores(notes: ModuleType) -> None:
         "vip.query": ("viaduct_manager.store.vips", "_LISTING"),
         "eip.query": ("viaduct_manager.store.eips", "_LISTING"),
         "portForwarding.query": ("viaduct_manager.store.port_forwardings", "_LISTING"),
+        "securityGroup.query": ("viaduct_manager.store.security_groups", "_LISTING"),
         "operation.query": ("viaduct_manager.store.operations", "_LISTING"),
         "realization.query": ("viaduct_manager.store.realizations", "_LISTING"),
         "scope.query": ("viaduct_ipam.store.listings", "SCOPES"),
@@ -125,7 +126,12 @@ def test_sorts_are_those_of_the_stores(notes: ModuleType) -> None:
         listing = getattr(importlib.import_module(module), attribute)
         first, *others = notes.SORTS[name]
         # A filter with a condition of its own alone (attached to a cluster, held at some time) is nothing to sort by.
-        sortable = set(listing.columns) - {"l2.query": {"clusterUuid"}, "ip.history": {"heldWithin"}}.get(name, set())
+        filters = {
+            "l2.query": {"clusterUuid"},
+            "ip.history": {"heldWithin"},
+            "securityGroup.query": {"l3NetworkUuid", "nicUuid"},
+        }
+        sortable = set(listing.columns) - filters.get(name, set())
         assert {first.lstrip("-"), *others} == sortable, name
         assert first == listing.default_sort, name
 
@@ -262,4 +268,5 @@ def test_example_plugin_is_found(installed_plugin: Path) -> None:
     program = f"import sys; sys.path.insert(0, {str(installed_plugin)!r})\n{FIND_ALL_ENDS}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
-    assert done.stdout == "macvtap []\n('macvtap',) ['account-networks', 'macvtap-room']\n", done.stderr
+    hooks = ["account-networks", "macvtap-room", "public-addresses", "security-groups"]
+    assert done.stdout == f"macvtap []\n('macvtap',) {hooks}\n", done.stderr

@@ -19,6 +19,9 @@ from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
 from viaduct_manager.handlers.nics import NicHandlers, find_placement
 from viaduct_manager.handlers.port_forwardings import PortForwardingHandlers
+from viaduct_manager.handlers.security_groups import SecurityGroupHandlers
+from viaduct_manager.handlers.security_members import SecurityMemberHandlers
+from viaduct_manager.handlers.security_rules import SecurityRuleHandlers
 from viaduct_manager.handlers.service_instances import ServiceInstanceHandlers
 from viaduct_manager.handlers.services import ServiceHandlers
 from viaduct_manager.handlers.vips import VipHandlers
@@ -43,6 +46,9 @@ def handlers_by_type(
     vip: VipHandlers,
     eip: EipHandlers,
     port_forwarding: PortForwardingHandlers,
+    security_group: SecurityGroupHandlers,
+    security_rule: SecurityRuleHandlers,
+    security_member: SecurityMemberHandlers,
 ) -> Mapping[str, Handler]:
     return {
         "zone.create": zones.create,
@@ -112,6 +118,20 @@ def handlers_by_type(
         "portForwarding.attach": port_forwarding.attach,
         "portForwarding.detach": port_forwarding.detach,
         "portForwarding.delete": port_forwarding.delete,
+        "securityGroup.create": security_group.create,
+        "securityGroup.get": security_group.get,
+        "securityGroup.query": security_group.query,
+        "securityGroup.update": security_group.update,
+        "securityGroup.delete": security_group.delete,
+        "securityGroup.attachL3": security_group.attach,
+        "securityGroup.detachL3": security_group.detach,
+        "securityGroup.addRules": security_rule.add,
+        "securityGroup.updateRule": security_rule.update,
+        "securityGroup.removeRules": security_rule.remove,
+        "securityGroup.addNics": security_member.add,
+        "securityGroup.removeNics": security_member.remove,
+        "nic.getSecurityPolicy": security_member.get_policy,
+        "nic.setSecurityPolicy": security_member.set_policy,
         "operation.get": _get_operation,
         "operation.query": _query_operations,
         "realization.query": _query_realizations,

@@ -1,0 +1,1 @@
+"""`SecurityGroup`: rules for NICs, kept on their own hosts."""

@@ -28,10 +28,11 @@ from viaduct_agent.services.security.ruleset import Chain, Elements, Key, Line, 
 
 BRIDGE, INET = "bridge", "inet"
 ZONES = "zones"
-REVOKED = 0x20000000  # of a connection's mark: it was admitted once, and is not any more
+REVOKED = 0x20000000  # of a connection's mark: it was admitted once, and is not any more: not a packet of it passes
 _OF_ONE = re.compile(r"(guard|egress|ingress|m4|m6)_[0-9a-f]{32}|marks_.*")
 _ESTABLISHED = 0x20000000  # of a packet's mark, between two hooks
-_STATE = f"ct state established,related ct mark and {REVOKED:#x} == 0"
+_STATE = "ct state established,related"
+_DEAD = f"ct mark and {REVOKED:#x} == {REVOKED:#x} drop"
 _CLEAR = f"meta mark set meta mark and {0xFFFFFFFF ^ _ESTABLISHED:#010x}"
 
 
@@ -119,17 +120,19 @@ def _hook(name: str, priority: int) -> str:
 @lru_cache
 def _base_chains(mechanism: Mechanism) -> dict[str, Chain]:
     sent, received = line("iifname vmap @sent"), line("oifname vmap @received")
+    first: tuple[Line, ...]
+    last: tuple[Line, ...]
     if mechanism.name == "bridge":
-        first = last = line(f"{_STATE} accept")
+        first = last = (line(_DEAD), line(f"{_STATE} accept"))
     else:
         test = f"meta mark and {_ESTABLISHED:#x} == {_ESTABLISHED:#x}"
-        first, last = line(f"{test} accept"), line(f"{test} {_CLEAR} accept")
+        first, last = (line(f"{test} accept"),), (line(f"{test} {_CLEAR} accept"),)
     return {
         "guards": Chain((line("iifname vmap @guards"),), _hook("prerouting", -300)),
-        "sent": Chain((first, sent), _hook("forward", -200)),
-        "received": Chain((last, received), _hook("forward", -190)),
-        "up": Chain((last, sent), _hook("input", -200)),
-        "down": Chain((last, received), _hook("output", -200)),
+        "sent": Chain((*first, sent), _hook("forward", -200)),
+        "received": Chain((*last, received), _hook("forward", -190)),
+        "up": Chain((*last, sent), _hook("input", -200)),
+        "down": Chain((*last, received), _hook("output", -200)),
         "serving": Chain(serving()),
         "always_egress": Chain(always("egress")),
         "always_ingress": Chain(always("ingress")),
@@ -140,8 +143,8 @@ def _base_chains(mechanism: Mechanism) -> dict[str, Chain]:
 def _detour() -> dict[str, Chain]:
     found = f"{_STATE} meta mark set meta mark or {_ESTABLISHED:#x}"
     return {
-        "arrived": Chain((line(f"iifname @bridges {found}"),), _hook("prerouting", -150)),
-        "leaving": Chain((line(f"oifname @bridges {found}"),), _hook("output", -150)),
+        name: Chain((line(f"{way} @bridges {_DEAD}"), line(f"{way} @bridges {found}")), _hook(hook, -150))
+        for name, way, hook in (("arrived", "iifname", "prerouting"), ("leaving", "oifname", "output"))
     }
 
 

@@ -2,7 +2,7 @@
 
 They are not deleted. The kernel takes up a connection in the middle, from whichever side speaks next (nf_conntrack's
 `tcp_loose`; UDP knows no sides at all): deleted, it would come back to life with the server's next word, for that is
-allowed to speak. Marked, it is judged by the rules like a new one, until its packets stop.
+allowed to speak. Marked, it stays known, and nothing of it passes.
 """
 
 import socket

@@ -9,7 +9,7 @@ from viaduct_common.errors import BackendFailed, PreconditionFailed
 _TABLE = "viaduct_probe"
 _SYSCTLS = PurePosixPath("/proc/sys/net/bridge")
 _DETOUR = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
-_STATE = f"ct state established,related ct mark and {REVOKED:#x} == 0 accept"
+_STATE = f"ct state established,related ct mark and {REVOKED:#x} == {REVOKED:#x} accept"
 
 
 async def probe(netns: str | None) -> Mechanism:

@@ -1,6 +1,5 @@
 """A host with three machines, and the security group backends of its agent."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path

@@ -33,7 +33,7 @@ def nic(machine: Machine, groups: Iterable[str] = (), *, bridge: str = BRIDGE, *
     return ServiceOnHost(named("nic instance", machine.netns), SECURITY_NIC, 1, spec)
 
 
-def rule(direction: str = "ingress", version: int = 4, protocol: str = "TCP", ports: Sequence[tuple[int, int]] = (),
+def rule(direction: str = "ingress", version: int = 4, protocol: str = "TCP", *, ports: Sequence[tuple[int, int]] = (),
          group: str | None = None, action: str = "allow", **more: Any) -> dict[str, Any]:  # fmt: skip
     return {
         "ruleUuid": str(named("rule", direction, version, protocol, ports, group, action, sorted(more.items()))),

@@ -36,7 +36,9 @@ def a_rule(draw: st.DrawFn) -> dict[str, Any]:
         more["cidrs"] = draw(st.lists(st.sampled_from(NETWORKS[version]), min_size=1, max_size=2, unique=True))
     group = draw(st.sampled_from((*GROUPS, "nobody"))) if peer == "group" else None
     direction = draw(st.sampled_from(("ingress", "egress")))
-    return rule(direction, version, protocol, ports, group, draw(st.sampled_from(("allow", "drop"))), **more)
+    return rule(
+        direction, version, protocol, ports=ports, group=group, action=draw(st.sampled_from(("allow", "drop"))), **more
+    )
 
 
 @st.composite

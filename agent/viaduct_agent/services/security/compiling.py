@@ -86,6 +86,7 @@ def compile_world(world: World, mechanism: Mechanism, bridges: Bridges) -> Rules
     return Ruleset(chains, sets, frozenset(families))
 
 
+@lru_cache(maxsize=65536)
 def chain_of(kind: Literal["guard", "egress", "ingress"], uuid: UUID) -> str:
     return f"{kind}_{uuid.hex}"
 
@@ -99,11 +100,13 @@ def marks_set(kind: str) -> str:
     return f"marks_{kind}"
 
 
+@lru_cache(maxsize=65536)
 def device_key(name: str) -> str:
     """A device's name as an element: without the quotes some names are words of nft's own."""
     return f'"{name}"'
 
 
+@lru_cache(maxsize=65536)
 def mark_key(uuid: UUID) -> str:
     """A uuid as nftables can have it in a set: it is as long as an IPv6 address.
 
@@ -111,6 +114,9 @@ def mark_key(uuid: UUID) -> str:
     '0011:2233:4455:6677:8899:aabb:ccdd:eeff'
     """
     return ":".join(uuid.hex[at : at + 4] for at in range(0, 32, 4))
+
+
+_mark = lru_cache(maxsize=65536)(format_mark)
 
 
 def _hook(name: str, priority: int) -> str:
@@ -189,7 +195,7 @@ def _maps(world: World) -> Iterator[tuple[str, Elements]]:
         yield name, Elements(jumps, "type ifname : verdict;")
     marks: dict[str, dict[str, str]] = {}
     for uuid, instance in world.instances.items():
-        marks.setdefault(instance.kind, {})[mark_key(uuid)] = format_mark(uuid, instance.generation)
+        marks.setdefault(instance.kind, {})[mark_key(uuid)] = _mark(uuid, instance.generation)
     for kind, elements in marks.items():
         yield marks_set(kind), Elements(elements, "type ipv6_addr;")
 

@@ -7,6 +7,8 @@ from weakref import WeakValueDictionary
 
 from viaduct_agent.links import parse, requests
 from viaduct_agent.links.dialogue import Dialogue
+from viaduct_agent.links.kinds import BRIDGE as BRIDGE_KIND
+from viaduct_agent.links.model import Link
 from viaduct_agent.services.api import CheckedService, ServiceOnHost
 from viaduct_agent.services.security import conntrack, zones
 from viaduct_agent.services.security.compiling import (
@@ -27,7 +29,7 @@ from viaduct_agent.services.security.revoking import touched, verdicts, with_ins
 from viaduct_agent.services.security.ruleset import Key, Ruleset, plan
 from viaduct_agent.services.security.tables import Tables
 from viaduct_agent.services.tools import ServiceTools
-from viaduct_common.errors import BackendFailed, ViaductError
+from viaduct_common.errors import BackendFailed, PreconditionFailed, ViaductError
 
 # By the identity of the host's netlink, which an engine keeps alive: gone with the last backend that uses it.
 _ENGINES: WeakValueDictionary[int, "Engine"] = WeakValueDictionary()
@@ -136,7 +138,7 @@ class Engine:
         if self._world is None:
             world = self._keeper.load()
             names = tuple(sorted(world.bridges))
-            macs = await self._netlink.converse(_macs, names)
+            macs = _macs(await self._netlink.converse(_links, names))
             self._bridges = Bridges(zones.assign(names, known_zones(await self._tables.look())), macs)
             self._world = world
         return self._world, self._mechanism
@@ -147,12 +149,27 @@ class Engine:
         macs = {name: mac for name, mac in self._bridges.macs.items() if name in world.bridges}
         if instance is not None and isinstance(instance.body, Nic):
             macs.pop(instance.body.bridge, None)
-            macs |= await self._netlink.converse(_macs, (instance.body.bridge,))
+            found = await self._netlink.converse(_links, (instance.body.bridge,))
+            _refuse_others(found)
+            macs |= _macs(found)
         return Bridges(zones.assign(world.bridges, known), macs)
 
 
-def _macs(dialogue: Dialogue, names: tuple[str, ...]) -> dict[str, str]:
-    """Of those links that are there."""
+def _links(dialogue: Dialogue, names: tuple[str, ...]) -> list[Link]:
+    """Those that are there."""
     answers = dialogue.ask([requests.get(name, 0) for name in names])
-    found = (parse.parse_link(bodies[0]).link for bodies in answers if bodies)
-    return {link.name: link.mac for link in found if link.mac}
+    return [parse.parse_link(bodies[0]).link for bodies in answers if bodies]
+
+
+def _macs(links: Iterable[Link]) -> dict[str, str]:
+    return {link.name: link.mac for link in links if link.mac}
+
+
+def _refuse_others(links: Iterable[Link]) -> None:
+    """What a switch of another kind carries never comes by nftables: a rule for it would be a promise not kept."""
+    for link in links:
+        if link.kind != BRIDGE_KIND:
+            raise PreconditionFailed(
+                f"{link.name} is no bridge of the kernel's: security groups cannot see what it carries",
+                device=link.name,
+            )

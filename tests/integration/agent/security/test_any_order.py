@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from viaduct_agent.services.api import ServiceOnHost
-from viaduct_common.errors import BackendFailed, InvalidRequest
+from viaduct_common.errors import BackendFailed, InvalidRequest, PreconditionFailed
 
 from .conftest import Fresh
 from .filters import Filter, members, nic, rule, rules
@@ -154,6 +154,13 @@ async def test_a_device_may_have_any_other_name(site: Site, filter_: Filter) -> 
     for want in wants:
         await filter_.apply(want)
         assert (await filter_.backends[want.kind].check(want)).differences == ()
+
+
+async def test_a_switch_that_nftables_cannot_see_is_refused(site: Site, filter_: Filter) -> None:
+    """Open vSwitch's, for one; here it is any device that is no bridge."""
+    with pytest.raises(PreconditionFailed):
+        await filter_.apply(nic(site.machines[0], bridge="tap3"))
+    assert _listing(site) == {}
 
 
 async def test_what_the_kernel_refuses_is_as_before(site: Site, filter_: Filter) -> None:

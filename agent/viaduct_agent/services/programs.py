@@ -1,13 +1,18 @@
 """Running programs to their end, here or in a named network namespace."""
 
 import asyncio
+import contextlib
+import os
 import shlex
+import signal
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from viaduct_common.errors import BackendFailed
 
 NETNS_DIR = "/run/netns"
+_CAP_SYS_ADMIN = 21  # linux/capability.h
 RUN_SECONDS = 30.0  # far more than any of these takes on a host that works
 _OK = frozenset({0})
 
@@ -50,7 +55,9 @@ async def run(
         raise BackendFailed(f"{argv[0]} did not end within {seconds:g} s", step=shlex.join(argv)) from exc
     finally:
         if process.returncode is None:
-            process.kill()
+            # Not `process.kill()`: that may reap it before asyncio does, which then complains.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
             await asyncio.shield(process.wait())
     ran = Ran(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
     if ok is not None and ran.code not in ok:
@@ -64,3 +71,11 @@ async def run(
 def inside(netns: str | None) -> list[str]:
     """The words before a program that is to run in a namespace; it keeps its process id."""
     return [] if netns is None else ["nsenter", f"--net={NETNS_DIR}/{netns}", "--"]
+
+
+def may_make_namespaces() -> bool:
+    """Whether our programs have the right to make and to enter them (capabilities(7))."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
+    return False

@@ -20,10 +20,10 @@ from viaduct_agent.services.security.compiling import (
     marks_set,
 )
 from viaduct_agent.services.security.keeping import Keeper
-from viaduct_agent.services.security.listing import known_zones, marked
+from viaduct_agent.services.security.listing import all_marked, known_zones, marked
 from viaduct_agent.services.security.model import Address, Instance, Nic, World
 from viaduct_agent.services.security.model import parse as parse_spec
-from viaduct_agent.services.security.overlay import differences, overlaid
+from viaduct_agent.services.security.overlay import differences, overlaid, sparing
 from viaduct_agent.services.security.probing import probe
 from viaduct_agent.services.security.revoking import touched, verdicts, with_instance
 from viaduct_agent.services.security.ruleset import Key, Ruleset, plan
@@ -108,12 +108,20 @@ class Engine:
         # Kept first: should the agent die now, the mark in the kernel is the old one, and the command comes again.
         kept = self._keeper.drop(uuid) if want is None else self._keeper.put(want)
         try:
-            lines = await self._tables.change(compile_world(after, mechanism, bridges))
+            lines = await self._tables.change(self._wanted(uuid, after, mechanism, bridges, have))
         except BackendFailed:
             self._keeper.restore(uuid, kept)
             raise
         self._world, self._bridges = after, bridges
         return (*(f"nft {line}" for line in lines), *await self._judge(touched(uuid, before, after)))
+
+    def _wanted(self, uuid: UUID, after: World, mechanism: Mechanism, bridges: Bridges, have: Ruleset) -> Ruleset:
+        """All of it; but where the files of specs were lost, what is not told yet goes on as it is."""
+        want = compile_world(after, mechanism, bridges)
+        if all_marked(have) - after.instances.keys() <= {uuid}:
+            return want
+        without = compile_world(with_instance(after, uuid, None), mechanism, bridges)
+        return sparing(want, without, have, None if uuid in after.instances else uuid)
 
     async def _judge(self, addresses: Iterable[Address]) -> tuple[str, ...]:
         """Mark the connections that are admitted no more, and those that are again."""

@@ -9,6 +9,7 @@ from uuid import UUID
 from viaduct_agent.links.marks import parse_mark
 from viaduct_agent.services.security.compiling import BRIDGE, ZONES, device_key, marks_set
 from viaduct_agent.services.security.ruleset import Chain, Elements, Key, Line, Ruleset
+from viaduct_common.messages.services.security_specs import SECURITY_MEMBERS, SECURITY_NIC, SECURITY_RULES
 
 
 def parse_listing(texts: Mapping[str, str]) -> Ruleset:
@@ -36,6 +37,11 @@ def marked(kind: str, have: Ruleset) -> dict[UUID, int]:
     """The instances of one kind, with their generations."""
     marks = have.sets.get(Key(BRIDGE, marks_set(kind)), Elements({}))
     return dict(filter(None, map(parse_mark, marks.elements.values())))
+
+
+def all_marked(have: Ruleset) -> frozenset[UUID]:
+    """The instances of every kind."""
+    return frozenset(uuid for kind in (SECURITY_NIC, SECURITY_RULES, SECURITY_MEMBERS) for uuid in marked(kind, have))
 
 
 def known_zones(have: Ruleset) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """The part of the ruleset that is there for one instance, and how it compares. Pure."""
 
 from collections.abc import Iterator
+from uuid import UUID
 
-from viaduct_agent.services.security.compiling import is_shared
+from viaduct_agent.services.security.compiling import is_shared, mark_key
 from viaduct_agent.services.security.ruleset import Elements, Key, Ruleset
 from viaduct_common.messages.l2 import Difference
 
@@ -25,6 +26,22 @@ def overlaid(want: Ruleset, without: Ruleset, have: Ruleset) -> Ruleset:
             there = have.sets.get(key, _NOTHING).elements
             sets[key] = Elements({**there, **own}, elements.declaration)
     return Ruleset({**have.chains, **own_chains}, sets, have.families | want.families)
+
+
+def sparing(want: Ruleset, without: Ruleset, have: Ruleset, removed: UUID | None) -> Ruleset:
+    """As long as there are instances here whose specs nobody knows, they stay: one is changed, or loses its mark.
+
+    What they leave behind goes with the first change after the last of them is told, or removed.
+    """
+    kept = overlaid(want, without, have)
+    if removed is None:
+        return kept
+    sets = dict(kept.sets)
+    for key, elements in have.sets.items():
+        if key.name.startswith("marks_"):
+            marks = {name: value for name, value in elements.elements.items() if name != mark_key(removed)}
+            sets[key] = Elements(marks, elements.declaration)
+    return Ruleset(kept.chains, sets, kept.families)
 
 
 def differences(want: Ruleset, have: Ruleset) -> Iterator[Difference]:

@@ -1,5 +1,6 @@
 """A host with three machines, and the security group backends of its agent."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -47,3 +48,7 @@ class Fresh:
     async def agent(self) -> Filter:
         netlink = await self._stack.enter_async_context(Netlink(self._site.host))
         return Filter(ServiceTools(netlink, self._state_dir, self._site.host))
+
+    def forget(self) -> None:
+        """The disk loses what was kept."""
+        shutil.rmtree(self._state_dir / "security")

@@ -108,6 +108,35 @@ async def test_a_restart_and_a_repetition_touch_nothing(site: Site, fresh: Fresh
     assert _handles(site) == before
 
 
+async def test_the_filter_stays_when_the_files_of_specs_are_lost(site: Site, fresh: Fresh) -> None:
+    """A found instance counts as generation 0 until it is told again; until then its rules go on."""
+    one, two, three = site.machines
+    wants = [nic(one, ["a"]), nic(two, ["a", "b"]), rules("a", *RULES), members("b", ADDRESSES), nic(three, ["b"])]
+    first = await fresh.agent()
+    await first.apply(*wants)
+    whole = _listing(site)
+    fresh.forget()
+    again = await fresh.agent()
+    assert await again.backends["securityNic"].found() == {want.uuid: 0 for want in wants if want.kind == "securityNic"}
+    await again.remove(wants[-1])
+    for want in wants[:-1]:
+        await again.apply(want)
+        now = _listing(site)
+        assert {key: now[key] for key in whole if key.startswith("bridge guard") and _about(wants[-1]) not in key} == {
+            key: value
+            for key, value in whole.items()
+            if key.startswith("bridge guard") and _about(wants[-1]) not in key
+        }
+        assert len([jump for jump in now["map bridge sent"]["elem"] if "tap3" not in jump]) == 2
+    assert not [key for key in _listing(site) if _about(wants[-1]) in key]
+    await again.clear()
+    assert _listing(site) == {}
+
+
+def _about(want: ServiceOnHost) -> str:
+    return str(want.spec["nicUuid"]).replace("-", "")
+
+
 async def test_rules_are_there_before_the_device(site: Site, filter_: Filter) -> None:
     """The tap comes later, with the machine."""
     two = site.machines[1]

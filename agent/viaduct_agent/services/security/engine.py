@@ -20,7 +20,7 @@ from viaduct_agent.services.security.compiling import (
     marks_set,
 )
 from viaduct_agent.services.security.keeping import Keeper
-from viaduct_agent.services.security.listing import all_marked, known_zones, marked
+from viaduct_agent.services.security.listing import all_marks, known_zones, marked
 from viaduct_agent.services.security.model import Address, Instance, Nic, World
 from viaduct_agent.services.security.model import parse as parse_spec
 from viaduct_agent.services.security.overlay import differences, overlaid, sparing
@@ -118,7 +118,7 @@ class Engine:
     def _wanted(self, uuid: UUID, after: World, mechanism: Mechanism, bridges: Bridges, have: Ruleset) -> Ruleset:
         """All of it; but where the files of specs were lost, what is not told yet goes on as it is."""
         want = compile_world(after, mechanism, bridges)
-        if all_marked(have) - after.instances.keys() <= {uuid}:
+        if all_marks(have) <= {mark_key(uuid), *map(mark_key, after.instances)}:
             return want
         without = compile_world(with_instance(after, uuid, None), mechanism, bridges)
         return sparing(want, without, have, None if uuid in after.instances else uuid)

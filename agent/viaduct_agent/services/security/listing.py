@@ -39,9 +39,10 @@ def marked(kind: str, have: Ruleset) -> dict[UUID, int]:
     return dict(filter(None, map(parse_mark, marks.elements.values())))
 
 
-def all_marked(have: Ruleset) -> frozenset[UUID]:
-    """The instances of every kind."""
-    return frozenset(uuid for kind in (SECURITY_NIC, SECURITY_RULES, SECURITY_MEMBERS) for uuid in marked(kind, have))
+def all_marks(have: Ruleset) -> set[str]:
+    """The keys of the marks of every kind."""
+    sets = (have.sets.get(Key(BRIDGE, marks_set(kind))) for kind in (SECURITY_NIC, SECURITY_RULES, SECURITY_MEMBERS))
+    return {key for marks in sets if marks for key in marks.elements}
 
 
 def known_zones(have: Ruleset) -> dict[str, int]:

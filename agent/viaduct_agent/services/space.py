@@ -35,7 +35,8 @@ class WantedLeg:
     @property
     def index(self) -> int:
         """The inner end's. The kernel tells a pair at once that it is connected, but for one whose ends happen to have
-        the same index, in their two namespaces: that may drop what it is given for a second (net/core/link_watch.c)."""
+        the same index, in their two namespaces: that may drop what it is given for a second (net/core/link_watch.c).
+        Linux 6.1 does not heed it."""
         return _FIRST_INDEX | (zlib.crc32(self.mac.encode()) & _FIRST_INDEX - 1)
 
 

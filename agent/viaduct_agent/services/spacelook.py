@@ -159,13 +159,13 @@ async def _outers(want: Space, tools: ServiceTools) -> dict[str, Outer]:
         link = by_name.get(leg.outer)
         if link is None:
             continue
-        bridge, vlan = link.get("master"), None
+        bridge, vlan, strays = link.get("master"), None, frozenset[str]()
         if leg.openvswitch:
             bridge, vlan = await _port(leg.outer, tools)
         elif leg.vlan is not None and bridge is not None:
-            vlan = await _vlan(leg.outer, tools)
+            vlan, strays = await _vlans(leg.outer, tools)
         outers[leg.outer] = Outer(
-            link["ifindex"], link["mtu"], "UP" in link["flags"], link.get("ifalias"), bridge, vlan
+            link["ifindex"], link["mtu"], "UP" in link["flags"], link.get("ifalias"), bridge, vlan, strays
         )
     return outers
 
@@ -179,16 +179,20 @@ async def _port(device: str, tools: ServiceTools) -> tuple[str | None, int | Non
     return words[0], int(words[1]) if words[1].isdigit() else None
 
 
-async def _vlan(device: str, tools: ServiceTools) -> int | None:
-    """The one VLAN of a port; None if it has another number of them."""
+async def _vlans(device: str, tools: ServiceTools) -> tuple[int | None, frozenset[str]]:
+    """That which a port's frames get, and all others."""
     ran = await run(["bridge", "-j", "vlan", "show", "dev", device], netns=tools.netns, ok=None)
     try:
-        vlans = [vlan for port in json.loads(ran.stdout) for vlan in port.get("vlans", ())]
-    except ValueError:
-        return None
-    if len(vlans) != 1 or set(vlans[0].get("flags", ())) < {"PVID", "Egress Untagged"}:
-        return None
-    return int(vlans[0]["vlan"])
+        entries = [entry for port in json.loads(ran.stdout) for entry in port.get("vlans", ())]
+    except ValueError:  # it has none, and says so with nothing
+        return None, frozenset()
+    own, strays = None, set()
+    for entry in entries:
+        if "vlanEnd" not in entry and set(entry.get("flags", ())) >= {"PVID", "Egress Untagged"}:
+            own = int(entry["vlan"])
+        else:
+            strays.add(f"{entry['vlan']}-{entry['vlanEnd']}" if "vlanEnd" in entry else str(entry["vlan"]))
+    return own, frozenset(strays)
 
 
 async def _sysctls(want: Space) -> dict[str, str]:

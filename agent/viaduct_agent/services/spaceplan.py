@@ -16,7 +16,8 @@ Place = Literal["host", "host ip", "sysctl", "space ip -4", "space ip -6"]
 
 @dataclass(frozen=True, slots=True)
 class Outer:
-    """The host's end. `bridge` is Open vSwitch's or the kernel's, `vlan` the one that its frames get there."""
+    """The host's end. `bridge` is Open vSwitch's or the kernel's, `vlan` the one that its frames get there;
+    `strays` are others that a bridge of the kernel lets pass, each as `bridge vlan` writes it."""
 
     index: int
     mtu: int
@@ -24,6 +25,7 @@ class Outer:
     alias: str | None = None
     bridge: str | None = None
     vlan: int | None = None
+    strays: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,8 @@ def _outer(want: Space, leg: WantedLeg, have: Outer | None) -> Iterator[Step]:
             yield Step("host", f"ovs-vsctl {words}", difference)
         else:
             yield Step("host ip", f"link set dev {name} master {leg.bridge}", difference)
+    for stray in sorted(have.strays):
+        yield Step("host", f"bridge vlan del dev {name} vid {stray}", _differs(name, "vlan", None, stray))
     if not leg.openvswitch and leg.vlan is not None and (have.bridge, have.vlan) != (leg.bridge, leg.vlan):
         words = f"bridge vlan add dev {name} vid {leg.vlan} pvid untagged"
         yield Step("host", words, _differs(name, "vlan", leg.vlan, have.vlan))

@@ -789,6 +789,8 @@ SETTINGS: dict[str, str] = {
     "password_file": "default: systemd's credential `amqp_password`",
     "interface_map": "table: a label (`physicalInterface`) to this host's own device",
     "ovsdb_socket": "of Open vSwitch's ovsdb-server; default: `db.sock` in `$OVS_RUNDIR` or `/run/openvswitch`",
+    "state_dir": "where network services keep configuration and leases; of one agent alone",
+    "service_sweep_seconds": "in this time each service is compared once, whatever events tell",
 }
 AGENT_SETTINGS = {
     "amqp_url": "`amqp://host:port/vhost`, without user and password",

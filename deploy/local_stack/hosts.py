@@ -18,6 +18,7 @@ from local_stack.service import HEARTBEAT_SECONDS
 
 AMQP_PORT = 5672  # where the hosts find the broker, at the lab's own address
 AGENT_LOG = "agent.log"
+STATE_DIR = "/run/viaduct-agent"  # below /run no host sees what another one has
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Hosts:
             "heartbeat_seconds": float(HEARTBEAT_SECONDS),
             "log_format": "json",
             "metrics_listen": "127.0.0.1:9105",
+            "state_dir": STATE_DIR,
         }
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]  # JSON scalars are TOML, too
         (host.directory / "agent.toml").write_text("".join(lines))

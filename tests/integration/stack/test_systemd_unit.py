@@ -11,6 +11,7 @@ from faults.truth import eventually, owned_devices
 from lab import Host, Program
 from lab.plain_fpu import ENVIRONMENT
 
+from local_stack.hosts import STATE_DIR
 from local_stack.run_dir import CHECKOUT
 from local_stack.stack import Stack
 from viaduct_common.client import ViaductClient
@@ -89,7 +90,9 @@ def systemd(stack: Stack) -> Iterator[Systemd]:
         "viaduct-agent.service": UNIT.read_text(),
         "test.conf": DROP_IN,
         "viaduct-agent": PROGRAM,
-        "agent.toml": settings.replace("/run/host/agent-password", "/etc/viaduct/amqp_password"),
+        "agent.toml": settings.replace("/run/host/agent-password", "/etc/viaduct/amqp_password").replace(
+            STATE_DIR, "/var/lib/viaduct-agent"
+        ),
         "amqp_password": (host.directory / "agent-password").read_text(),
         "boot": BOOT,
     }

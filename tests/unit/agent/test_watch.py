@@ -5,12 +5,14 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from typing import cast
+from uuid import UUID, uuid4
 
 import pytest
 
 from viaduct_agent.links import watch
 from viaduct_agent.links.events import Event, parse_event
 from viaduct_agent.links.filter import leave_out_learned
+from viaduct_agent.links.marks import format_service_mark
 from viaduct_agent.links.model import Link
 from viaduct_agent.links.netlink import Netlink
 from viaduct_agent.links.parse import Message
@@ -144,3 +146,27 @@ def test_the_filter_lets_through_what_counts() -> None:
             if kind not in {NEWNEIGH, DELNEIGH} or parse_event(Message(kind, 0, 0, body)) is not None
         ]  # fmt: skip
         assert passed == wanted
+
+
+def marked(name: str, service: UUID, generation: int) -> bytes:
+    raw = format_service_mark(service, generation).encode() + b"\0"
+    return link(name) + struct.pack("=HH", 4 + len(raw), 20) + raw + b"\0" * (-len(raw) % 4)
+
+
+async def test_devices_of_services_are_told_by_their_mark_until_they_are_gone(
+    scripted: Scripted, changes: AsyncIterator[watch.Changed]
+) -> None:
+    """Also when only an index is told, or when the mark was taken off; it is nobody's L2 network."""
+    service = uuid4()
+    told = []
+    for one in (
+        datagram(NEWLINK, marked("leg", service, 3)),
+        datagram(NEWADDR, struct.pack("=BBBBI", socket.AF_INET, 24, 0, 0, 7)),
+        datagram(NEWLINK, link("leg")),
+        datagram(DELLINK, link("leg")),
+        datagram(NEWLINK, link("next")),
+    ):
+        scripted.ours.send(one)
+        told.append(await asyncio.wait_for(anext(changes), 5))
+    assert [change.services for change in told] == [{service}] * 4 + [set()]
+    assert all(not change.owners for change in told)

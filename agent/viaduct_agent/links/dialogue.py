@@ -83,21 +83,16 @@ class Dialogue:
 
     def _dump_once(self, request: bytearray) -> tuple[list[bytes], bool]:
         bodies: list[bytes] = []
-        interrupted = False
-        waiting = self._send([request])
-        while waiting:
-            for message in parse.messages(self._socket.recv(_DATAGRAM_BYTES)):
-                if message.sequence not in waiting:
-                    continue
-                interrupted = interrupted or bool(message.flags & parse.NLM_F_DUMP_INTR)
-                if message.kind in {parse.NLMSG_ERROR, parse.NLMSG_DONE}:
-                    code, text = parse.error_of(message)
-                    if code:
-                        raise KernelError(code, text or os.strerror(code))
-                    waiting.clear()
-                else:
-                    bodies.append(message.body)
-        return bodies, interrupted
+        found = 0
+        (sequence,) = self._send([request])
+        end: parse.Message | None = None
+        while end is None:
+            flags, end = parse.gather(self._socket.recv(_DATAGRAM_BYTES), sequence, bodies)
+            found |= flags
+        code, text = parse.error_of(end)
+        if code:
+            raise KernelError(code, text or os.strerror(code))
+        return bodies, bool(found & parse.NLM_F_DUMP_INTR)
 
     def _send(self, requests: Sequence[bytearray]) -> dict[int, int]:
         waiting: dict[int, int] = {}  # sequence number -> position

@@ -40,6 +40,9 @@ class Checked:
     refusal: ViaductError | None = None
 
 
+_AS_WANTED = Checked(present=True)
+
+
 @dataclass(frozen=True, slots=True)
 class _Release:
     owner: UUID
@@ -284,7 +287,7 @@ def _checked(desired: Desired, actual: LinkTable) -> Checked:
     except ViaductError as exc:
         return Checked(tuple(differences(desired, actual)), (), present, exc)
     if not steps:  # then there is no difference either
-        return Checked((), (), present)
+        return _AS_WANTED if present else Checked()
     return Checked(tuple(differences(desired, actual)), _commands(steps), present)
 
 

@@ -1,7 +1,8 @@
 """Reading what a `Look` asks for; blocking, for the worker thread."""
 
 import socket
-from collections.abc import Callable, Iterable, Set
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence, Set
 from itertools import chain
 
 from viaduct_agent.links import parse, parse_entries, requests
@@ -94,21 +95,20 @@ def _addresses(dialogue: Dialogue, look: Look, found: dict[int, RawLink]) -> dic
     return {index: tuple(sorted(texts)) for index, texts in result.items()}
 
 
-def _entries(dialogue: Dialogue, links: list[Link]) -> dict[int, list[Entry]]:
+def _entries(dialogue: Dialogue, links: list[Link]) -> dict[int, Sequence[Entry]]:
     """By index, of each of the links."""
-    entries: dict[int, list[Entry]] = {link.index: [] for link in links}
+    found: defaultdict[int, list[Entry]] = defaultdict(list)
     bridges = {link.index for link in links if link.kind == BRIDGE}
-    others = entries.keys() - bridges
+    others = {link.index for link in links} - bridges
     for index, entry in parse_entries.forwardings(_dumped(dialogue, requests.dump_forwarding, others), others):
-        entries[index].append(entry)
+        found[index].append(entry)
     for index, entry in parse_entries.neighbours(_dumped(dialogue, requests.dump_neighbours, bridges), bridges):
-        entries[index].append(entry)
+        found[index].append(entry)
     if any(link.option("vlan_filtering") for link in links if link.kind == BRIDGE):
         for body in dialogue.dump(requests.dump_vlans()):
             index, vlans = parse_entries.parse_vlans(body)
-            if index in entries:
-                entries[index] += vlans
-    return entries
+            found[index] += vlans
+    return {link.index: found.get(link.index, ()) for link in links}
 
 
 def _dumped(dialogue: Dialogue, request: Callable[[int], bytearray], indexes: Set[int]) -> Iterable[bytes]:

@@ -4,7 +4,8 @@ A plan for one network looks at its own links only, however many the host has.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from typing import Any
 from uuid import UUID
 
 from viaduct_agent.links.addresses import NOTHING, Address, Inet, Route
@@ -44,6 +45,16 @@ class LinkTable(Mapping[str, Link]):
 
     def __len__(self) -> int:
         return len(self._links)
+
+    # These three also without a call of Python's for each link.
+    def get(self, name: str, default: Any = None) -> Any:
+        return self._links.get(name, default)
+
+    def values(self) -> ValuesView[Link]:
+        return self._links.values()
+
+    def items(self) -> ItemsView[str, Link]:
+        return self._links.items()
 
     def __contains__(self, name: object) -> bool:
         return name in self._links

@@ -23,6 +23,7 @@ from viaduct_agent.backends.linkbackend import LinkBackend
 from viaduct_agent.backends.novlan import NoVlanBackend
 from viaduct_agent.backends.vlan import VlanBackend
 from viaduct_agent.backends.vxlan import VxlanBackend
+from viaduct_agent.garbage import collect_rarely
 from viaduct_agent.links import encode
 from viaduct_agent.links.dialogue import Dialogue, open_socket
 from viaduct_agent.links.host import HostLinks
@@ -190,4 +191,5 @@ async def main(kind: str, count: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
+    collect_rarely()  # as the agent does
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -61,7 +61,9 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
         steps += [DelLink(link) for link in renamed]
         stale = [link for link in stale if link not in renamed]
         # First: a bridge with the device of the former VLAN and that of the new one would join the two.
-        steps += [SetLink(link, unplugged(with_values(link, port=()), None)) for link in stale if link.master is not None]
+        steps += [
+            SetLink(link, unplugged(with_values(link, port=()), None)) for link in stale if link.master is not None
+        ]
     replaced: set[str] = set()
     carriers = carrying.carriers(desired, uplink, table)
     for want in desired.links:

@@ -37,7 +37,8 @@ class RawLink:
             # Never from memory: the time that addresses are valid for passes, and is no part of what compares equal.
             return self._with(master, parent, inet.texts, inet, entries)
         key = (master, parent, addresses, inet, None if entries is None else tuple(entries))
-        last = self._last[:]  # at once: two namespaces, each with a thread of its own, may have a link of the same bytes
+        # At once: another namespace, with a thread of its own, may have a link of the same bytes.
+        last = self._last[:]
         if last and last[0][0] == key:
             return last[0][1]
         link = self._with(master, parent, addresses if inet is None else (), inet, entries)

@@ -5,19 +5,21 @@ A plan for one network looks at its own links only, however many the host has.
 
 from collections import defaultdict
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
-from typing import Any
+from typing import TypeVar, overload
 from uuid import UUID
 
 from viaduct_agent.links.addresses import NOTHING, Address, Inet, Route
 from viaduct_agent.links.entries import Forwarding, Member, Neighbour
 from viaduct_agent.links.model import AddEntry, AddLink, DelEntry, DelLink, Link, SetLink, Step, with_values
 
+T = TypeVar("T")
+
 
 class LinkTable(Mapping[str, Link]):
     """Mutable; `apply` does to it what the kernel does at a step.
 
-    Who is a port of what, and stands on what, is found out when somebody asks: a look at a host as it should be does not,
-    and thousands of sets a look are what the garbage collector would be busy with.
+    Who is a port of what, and stands on what, is found out when somebody asks: nobody does of a host that is as it
+    should be, and thousands of sets for each look are what the garbage collector would be busy with.
     """
 
     def __init__(self, links: Iterable[Link] = ()) -> None:
@@ -47,7 +49,11 @@ class LinkTable(Mapping[str, Link]):
         return len(self._links)
 
     # These three also without a call of Python's for each link.
-    def get(self, name: str, default: Any = None) -> Any:
+    @overload
+    def get(self, name: str, /) -> Link | None: ...
+    @overload
+    def get(self, name: str, /, default: Link | T) -> Link | T: ...
+    def get(self, name: str, /, default: Link | T | None = None) -> Link | T | None:
         return self._links.get(name, default)
 
     def values(self) -> ValuesView[Link]:
@@ -97,9 +103,7 @@ class LinkTable(Mapping[str, Link]):
 
     def owners(self) -> dict[UUID, int]:
         """The newest generation by owner, `marks.SHARED` included."""
-        return {
-            owner: max(self._links[name].generation or 0 for name in names) for owner, names in self._owned.items()
-        }
+        return {owner: max(self._links[name].generation or 0 for name in names) for owner, names in self._owned.items()}
 
     def put(self, link: Link) -> None:
         """Add it, or replace the one of this name."""

@@ -1,7 +1,7 @@
 """Converging one host: observe, plan, execute, verify. The lock is held from the look to the last look."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -111,9 +111,9 @@ class HostLinks:
         """At the start: end what a former process left unconfirmed; the networks that were undone."""
         return await self._mover.settle()
 
-    async def check(self, desired: Desired) -> Checked:
+    def check(self, desired: Desired) -> Awaitable[Checked]:
         """Compare and plan, change nothing."""
-        return await self._checking.ask(desired)
+        return self._checking.ask(desired)
 
     async def release(self, owner: UUID, uplink: str | None = None, *, force: bool = False) -> tuple[str, ...]:
         """Take every device of `owner` away; return what was done. Nothing to do is no error."""

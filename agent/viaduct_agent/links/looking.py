@@ -2,8 +2,8 @@
 
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence, Set
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 from viaduct_agent.links import parse, parse_entries, requests
 from viaduct_agent.links.dialogue import Dialogue
@@ -12,10 +12,13 @@ from viaduct_agent.links.inetlook import inet_of
 from viaduct_agent.links.kernel import Look
 from viaduct_agent.links.kinds import BRIDGE
 from viaduct_agent.links.model import Link
+from viaduct_agent.links.parse_entries import Wanted
 from viaduct_agent.links.rawlink import RawLink
 from viaduct_agent.links.table import LinkTable
 from viaduct_common.naming import MAX_NAME
 
+Request: TypeAlias = Callable[[int], bytearray]
+Parser: TypeAlias = Callable[[list[bytes], Wanted], Iterator[tuple[int, Entry]]]
 # A dump of one device is a request, too: beyond this many it is cheaper to read all and leave the rest.
 _SINGLE_DUMPS = 4
 
@@ -70,7 +73,7 @@ def _add(found: dict[int, RawLink], answers: list[list[bytes]]) -> None:
 
 
 def _dump_links(dialogue: Dialogue, master: int = 0) -> list[RawLink]:
-    found = [parse.parse_link(body) for body in dialogue.dump(requests.dump(master))]
+    found = dialogue.digest(requests.dump(master), lambda bodies: map(parse.parse_link, bodies))
     # Filters of dumps are ignored by old kernels: filter again.
     return [item for item in found if not master or item.master_index == master]
 
@@ -98,11 +101,11 @@ def _addresses(dialogue: Dialogue, look: Look, found: dict[int, RawLink]) -> dic
 def _entries(dialogue: Dialogue, links: list[Link]) -> dict[int, Sequence[Entry]]:
     """By index, of each of the links."""
     found: defaultdict[int, list[Entry]] = defaultdict(list)
-    bridges = {link.index for link in links if link.kind == BRIDGE}
-    others = {link.index for link in links} - bridges
-    for index, entry in parse_entries.forwardings(_dumped(dialogue, requests.dump_forwarding, others), others):
+    bridges = Wanted(link.index for link in links if link.kind == BRIDGE)
+    others = Wanted(link.index for link in links if link.kind != BRIDGE)
+    for index, entry in _dumped(dialogue, requests.dump_forwarding, parse_entries.forwardings, others):
         found[index].append(entry)
-    for index, entry in parse_entries.neighbours(_dumped(dialogue, requests.dump_neighbours, bridges), bridges):
+    for index, entry in _dumped(dialogue, requests.dump_neighbours, parse_entries.neighbours, bridges):
         found[index].append(entry)
     if any(link.option("vlan_filtering") for link in links if link.kind == BRIDGE):
         for body in dialogue.dump(requests.dump_vlans()):
@@ -111,7 +114,6 @@ def _entries(dialogue: Dialogue, links: list[Link]) -> dict[int, Sequence[Entry]
     return {link.index: found.get(link.index, ()) for link in links}
 
 
-def _dumped(dialogue: Dialogue, request: Callable[[int], bytearray], indexes: Set[int]) -> Iterable[bytes]:
-    """Of these devices, and maybe of others."""
-    asked = [0] if len(indexes) > _SINGLE_DUMPS else sorted(indexes)
-    return chain.from_iterable(dialogue.dump(request(index)) for index in asked)
+def _dumped(dialogue: Dialogue, request: Request, parsed: Parser, wanted: Wanted) -> Iterator[tuple[int, Entry]]:
+    for index in [0] if len(wanted.indexes) > _SINGLE_DUMPS else sorted(wanted.indexes):
+        yield from dialogue.digest(request(index), lambda bodies: parsed(bodies, wanted))

@@ -5,13 +5,14 @@ Numbers are those of the kernel's `linux/neighbour.h` and `linux/if_bridge.h`.
 
 import ipaddress
 import struct
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from viaduct_agent.links.entries import Entry, Forwarding, Member, Neighbour
 from viaduct_agent.links.parse import attributes, number
 
 _NDMSG = struct.Struct("=BxHiHBB")
+_INDEX = struct.Struct("=i")  # as it stands in the latter, from the fifth byte on
 _BRVLAN = struct.Struct("=BBHI")
 _ATTRIBUTE, _TYPE_MASK = struct.Struct("=HH"), 0x3FFF
 _NDA_DST, _NDA_LLADDR = 1, 2
@@ -20,23 +21,35 @@ _NUD_NOARP, _NUD_PERMANENT = 0x40, 0x80
 _BRIDGE_VLANDB_ENTRY, _ENTRY_INFO, _ENTRY_RANGE = 1, 1, 2
 
 
-def forwardings(bodies: Iterable[bytes], wanted: Container[int]) -> Iterator[tuple[int, Entry]]:
+class Wanted:
+    """Devices that are asked about, of all whose entries a dump tells."""
+
+    def __init__(self, indexes: Iterable[int]) -> None:
+        self.indexes = frozenset(indexes)
+        self._raw = frozenset(_INDEX.pack(index) for index in self.indexes)
+
+    def among(self, bodies: Iterable[bytes]) -> list[bytes]:
+        """Those of the answers that are about them: most are not, and are told before anything else is read."""
+        wanted = self._raw
+        return [body for body in bodies if body[4:8] in wanted]
+
+
+def forwardings(bodies: Iterable[bytes], wanted: Wanted) -> Iterator[tuple[int, Entry]]:
     """Interface index and entry of each RTM_NEWNEIGH of family AF_BRIDGE that is of a wanted device and was neither
-    learned nor is the port's own address. Most are of no use: they are told before anything is taken out of them."""
-    unpack, steady = _NDMSG.unpack_from, _NUD_PERMANENT | _NUD_NOARP
-    for body in bodies:
-        _, _, index, state, ntf, _ = unpack(body)
-        if state & steady and index in wanted:
+    learned nor is the port's own address."""
+    for body in wanted.among(bodies):
+        _, _, index, state, ntf, _ = _NDMSG.unpack_from(body)
+        if state & (_NUD_PERMANENT | _NUD_NOARP):
             mac, via = _ends(body)
             if mac and (via or not (state & _NUD_PERMANENT or ntf & _NTF_SELF)):
                 yield index, _forwarding(mac, via)
 
 
-def neighbours(bodies: Iterable[bytes], wanted: Container[int]) -> Iterator[tuple[int, Entry]]:
+def neighbours(bodies: Iterable[bytes], wanted: Wanted) -> Iterator[tuple[int, Entry]]:
     """Interface index and entry of each RTM_NEWNEIGH that is of a wanted device and was not learned."""
-    for body in bodies:
+    for body in wanted.among(bodies):
         _, _, index, state, _, _ = _NDMSG.unpack_from(body)
-        if state & _NUD_PERMANENT and index in wanted:
+        if state & _NUD_PERMANENT:
             mac, ip = _ends(body)
             if mac and ip:
                 yield index, _neighbour(ip, mac)

@@ -78,9 +78,11 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
         early = [step for step in adding if carrying.is_link_local(step)]
         steps += [*early, *_plug_in(desired.uplink_master, uplink, replaced)]
         steps += [*(step for step in adding if step not in early), *taking]
-    steps += _join(desired, table, replaced)
-    steps += leave_vlans(stale, table, keep=desired.members)  # last: what replaces them is in place
-    steps += [DelLink(link) for link in stale]
+    if desired.members:
+        steps += _join(desired, table, replaced)
+    if stale:  # last: what replaces them is in place
+        steps += leave_vlans(stale, table, keep=desired.members)
+        steps += [DelLink(link) for link in stale]
     return tuple(steps)
 
 

@@ -4,7 +4,7 @@ import struct
 
 from viaduct_agent.links import encode
 from viaduct_agent.links.entries import Entry, Forwarding, Member, Neighbour
-from viaduct_agent.links.parse_entries import forwardings, neighbours, parse_vlans
+from viaduct_agent.links.parse_entries import Wanted, forwardings, neighbours, parse_vlans
 
 MAC, IP = bytes.fromhex("020000000001"), bytes([10, 0, 0, 1])
 LEARNED, NOARP, PERMANENT = 0x02, 0x40, 0x80
@@ -25,7 +25,7 @@ def ip() -> bytes:
 
 
 def told(*bodies: bytes) -> list[tuple[int, Entry]]:
-    return list(forwardings(bodies, {5}))
+    return list(forwardings(bodies, Wanted([5])))
 
 
 def test_a_tunnels_entry_has_its_far_end() -> None:
@@ -46,7 +46,7 @@ def test_what_was_learned_is_the_ports_own_or_another_devices_is_not_told() -> N
 def test_permanent_neighbours_are_told() -> None:
     good = body(5, PERMANENT, ip(), mac(), CACHE)
     bad = [body(5, NOARP, ip(), mac()), body(6, PERMANENT, ip(), mac()), body(5, PERMANENT, mac())]
-    assert list(neighbours([*bad, good], {5})) == [(5, Neighbour("10.0.0.1", "02:00:00:00:00:01"))]
+    assert list(neighbours([*bad, good], Wanted([5]))) == [(5, Neighbour("10.0.0.1", "02:00:00:00:00:01"))]
 
 
 def test_a_range_of_vlans_is_each_of_them() -> None:

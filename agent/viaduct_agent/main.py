@@ -17,6 +17,7 @@ from viaduct_agent.dispatch import Dispatcher
 from viaduct_agent.drift import DriftGuard
 from viaduct_agent.driftreports import DriftReports
 from viaduct_agent.fights import Fights
+from viaduct_agent.garbage import collect_rarely
 from viaduct_agent.health import health_facts
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.lanes import Lanes
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings(options.config)
         password = settings.password()
         configure_logging("agent", settings.log_format)
+        collect_rarely()
         asyncio.run(run(settings, password))
     except (BadSettings, PluginError) as exc:
         print(f"viaduct-agent: {exc}", file=sys.stderr)

@@ -20,12 +20,12 @@ class Batcher(Generic[Q, A]):
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def ask(self, question: Q) -> A:
+    def ask(self, question: Q) -> asyncio.Future[A]:
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, answer))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._run())
-        return await answer
+        return answer
 
     async def _run(self) -> None:
         while self._waiting:

@@ -4,11 +4,13 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from viaduct_agent.links import encode, parse
 from viaduct_agent.links.requests import KernelError
 
+T = TypeVar("T")
 _NETLINK_ROUTE = 0
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT_CHECK = 270, 10, 11, 12
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
@@ -75,29 +77,31 @@ class Dialogue:
         Raises:
             KernelError: refused, or it changes faster than it can be read.
         """
+        return self.digest(request, lambda bodies: bodies)
+
+    def digest(self, request: bytearray, work: Callable[[list[bytes]], Iterable[T]]) -> list[T]:
+        """What `work` makes of the bodies of a dump. It gets them as they come, some at a time: while they are in the
+        processor's cache, and before memory for all of them is needed. Raises what `dump` does."""
         for _ in range(_DUMP_ATTEMPTS):
-            bodies, interrupted = self._dump_once(request)
+            found, interrupted = self._digest_once(request, work)
             if not interrupted:
-                return bodies
+                return found
         raise KernelError(errno.EINTR, "the links change faster than they can be read")
 
-    def _dump_once(self, request: bytearray) -> tuple[list[bytes], bool]:
-        bodies: list[bytes] = []
-        interrupted = False
-        waiting = self._send([request])
-        while waiting:
-            for message in parse.messages(self._socket.recv(_DATAGRAM_BYTES)):
-                if message.sequence not in waiting:
-                    continue
-                interrupted = interrupted or bool(message.flags & parse.NLM_F_DUMP_INTR)
-                if message.kind in {parse.NLMSG_ERROR, parse.NLMSG_DONE}:
-                    code, text = parse.error_of(message)
-                    if code:
-                        raise KernelError(code, text or os.strerror(code))
-                    waiting.clear()
-                else:
-                    bodies.append(message.body)
-        return bodies, interrupted
+    def _digest_once(self, request: bytearray, work: Callable[[list[bytes]], Iterable[T]]) -> tuple[list[T], bool]:
+        found: list[T] = []
+        flags = 0
+        (sequence,) = self._send([request])
+        end: parse.Message | None = None
+        while end is None:
+            bodies: list[bytes] = []
+            more, end = parse.gather(self._socket.recv(_DATAGRAM_BYTES), sequence, bodies)
+            flags |= more
+            found += work(bodies)
+        code, text = parse.error_of(end)
+        if code:
+            raise KernelError(code, text or os.strerror(code))
+        return found, bool(flags & parse.NLM_F_DUMP_INTR)
 
     def _send(self, requests: Sequence[bytearray]) -> dict[int, int]:
         waiting: dict[int, int] = {}  # sequence number -> position

@@ -1,7 +1,7 @@
 """Converging one host: observe, plan, execute, verify. The lock is held from the look to the last look."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from viaduct_agent.links.marks import SHARED
 from viaduct_agent.links.memory import RememberingKernel
 from viaduct_agent.links.model import Desired, Link, Step, with_values
 from viaduct_agent.links.moving import PROBE_SECONDS, Move, Mover, Outcome, Wish
-from viaduct_agent.links.plan import plan
+from viaduct_agent.links.plan import plan, stale_names
 from viaduct_agent.links.probing import Prober
 from viaduct_agent.links.release import carried_by, plan_release, plan_unused
 from viaduct_agent.links.table import LinkTable
@@ -38,6 +38,9 @@ class Checked:
     steps: tuple[str, ...] = ()
     present: bool = False
     refusal: ViaductError | None = None
+
+
+_AS_WANTED = Checked(present=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class HostLinks:
         self._keeper = keeper
         # RTNL is one lock in the kernel: work in parallel would not be faster, only harder to reason about.
         self._lock = asyncio.Lock()
-        self._names_by_owner: dict[UUID, set[str]] = {}
+        self._names_by_owner: dict[UUID, tuple[str, ...]] = {}
         self._mover = Mover(self._kernel, self._lock, prober, probe_seconds)
         self._realizing: Batcher[Wish, Outcome] = Batcher(self._realize, _MOST_AT_ONCE)
         self._releasing: Batcher[_Release, tuple[str, ...]] = Batcher(self._release, _RELEASES_AT_ONCE)
@@ -86,7 +89,9 @@ class HostLinks:
     def note(self, marked: Iterable[tuple[UUID, str]]) -> None:
         """Remember devices, told by events, with the mark that they carry: they may have been renamed."""
         for owner, name in marked:
-            self._names_by_owner.setdefault(owner, set()).add(name)
+            known = self._names_by_owner.get(owner, ())
+            if name not in known:
+                self._names_by_owner[owner] = (*known, name)
 
     async def observe_hosts_own(self) -> LinkTable:
         """Every link, those that are not ours with their addresses."""
@@ -106,9 +111,9 @@ class HostLinks:
         """At the start: end what a former process left unconfirmed; the networks that were undone."""
         return await self._mover.settle()
 
-    async def check(self, desired: Desired) -> Checked:
+    def check(self, desired: Desired) -> Awaitable[Checked]:
         """Compare and plan, change nothing."""
-        return await self._checking.ask(desired)
+        return self._checking.ask(desired)
 
     async def release(self, owner: UUID, uplink: str | None = None, *, force: bool = False) -> tuple[str, ...]:
         """Take every device of `owner` away; return what was done. Nothing to do is no error."""
@@ -206,19 +211,21 @@ class HostLinks:
             raise refusal
 
     async def _look(self, wanted: Sequence[Desired]) -> LinkTable:
+        few = len(wanted) <= _FEW_NETWORKS
         names: set[str] = set()
         entries_of: set[str] = set()
         inet_of: set[str] = set()
         for desired in wanted:
-            marked = self._names_by_owner.get(desired.owner, set())
-            names |= desired.device_names | marked
+            marked = self._names_by_owner.get(desired.owner, ())
+            if few:
+                names |= desired.device_names.union(marked)
             if desired.uplink is not None and desired.uplink_master is not None:
-                stale = marked - {link.name for link in desired.links}
-                inet_of |= {desired.uplink, desired.uplink_master, *stale}
-            entries_of |= {link.name for link in desired.links if link.entries is not None}
-            entries_of |= {device for device, _ in desired.members}
+                inet_of |= {desired.uplink, desired.uplink_master}
+                inet_of.update(stale_names(desired, marked))
+            entries_of.update([link.name for link in desired.links if link.entries is not None])
+            entries_of.update([device for device, _ in desired.members])
         look = Look(
-            names=frozenset(names) if len(wanted) <= _FEW_NETWORKS else None,
+            names=frozenset(names) if few else None,
             inet_of=frozenset(inet_of),
             entries_of=frozenset(entries_of),
             carriers_of=frozenset(one.tunnel_ip for one in wanted if one.tunnel_ip is not None),
@@ -252,9 +259,8 @@ class HostLinks:
                 links.put(with_values(link, inet=Inet(link.inet.things, obstacles)))
 
     def _remember(self, links: LinkTable) -> None:
-        self._names_by_owner = {
-            owner: {link.name for link in links.owned_by(owner)} for owner in links.owners() if owner != SHARED
-        }
+        self._names_by_owner = links.names_by_owner()
+        self._names_by_owner.pop(SHARED, None)
 
 
 def _move(desired: Desired, table: LinkTable) -> Move | None:
@@ -275,13 +281,13 @@ def _verified(desired: Desired, now: LinkTable) -> Exception | None:
 
 
 def _checked(desired: Desired, actual: LinkTable) -> Checked:
-    present = bool(actual.owned_by(desired.owner))
+    present = bool(actual.names_owned_by(desired.owner))
     try:
         steps = plan(desired, actual)
     except ViaductError as exc:
         return Checked(tuple(differences(desired, actual)), (), present, exc)
     if not steps:  # then there is no difference either
-        return Checked((), (), present)
+        return _AS_WANTED if present else Checked()
     return Checked(tuple(differences(desired, actual)), _commands(steps), present)
 
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from viaduct_agent.links import inet, requests
-from viaduct_agent.links.addresses import Address, Inet, Thing, by_rank, without_implied
+from viaduct_agent.links.addresses import NOTHING, Address, Inet, Thing, by_rank, without_implied
 from viaduct_agent.links.dialogue import Dialogue
 from viaduct_agent.links.model import Link
 
@@ -31,7 +31,11 @@ def inet_of(dialogue: Dialogue, links: Iterable[Link]) -> dict[int, Inet]:
                 for raw in inet.parse_routes(body):
                     if raw.index in names:  # filters of dumps are ignored by old kernels
                         routes[raw.index].append(raw)
-    return {index: _one(addresses[index], routes[index], name, by_rules) for index, name in names.items()}
+    some = addresses.keys() | routes.keys()
+    return {
+        index: _one(addresses[index], routes[index], name, by_rules) if index in some or name in by_rules else NOTHING
+        for index, name in names.items()
+    }
 
 
 def _one(addresses: list[Address], routes: list[inet.RawRoute], name: str, by_rules: set[str]) -> Inet:

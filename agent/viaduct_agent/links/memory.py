@@ -24,10 +24,17 @@ class RememberingKernel:
 
     async def observe(self, look: Look = EVERYTHING) -> LinkTable:
         table = await self._kernel.observe(look)
-        stripped = [link for link in table.values() if link.owner is None and link.index in self._owners]
+        stripped = []
+        seen = {}
+        for link in table.values():
+            owner, index = link.owner, link.index
+            if owner is None and index in self._owners:
+                owner = self._owners[index]
+                stripped.append(with_values(link, owner=owner, generation=UNMARKED))
+            if owner is not None and index:
+                seen[index] = owner
         for link in stripped:
-            table.put(with_values(link, owner=self._owners[link.index], generation=UNMARKED))
-        seen = {link.index: link.owner for link in table.values() if link.owner is not None and link.index}
+            table.put(link)
         if look.names is None:
             self._owners = seen
         else:

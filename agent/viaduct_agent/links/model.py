@@ -47,7 +47,10 @@ class Link:
 
     def option(self, name: str) -> Any:
         """None for an option that it does not have."""
-        return dict(self.options).get(name)
+        for own, value in self.options:
+            if own == name:
+                return value
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,18 @@ import ipaddress
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
 from uuid import UUID
 
 from viaduct_agent.links import kinds
+from viaduct_agent.links.linkmemory import LinkMemory
 from viaduct_agent.links.marks import parse_mark, parse_service_mark
-from viaduct_agent.links.model import Link, with_values
+from viaduct_agent.links.model import Link
+from viaduct_agent.links.rawlink import RawLink
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
+_ENDS = frozenset({NLMSG_ERROR, NLMSG_DONE})
 RTM_NEWLINK, RTM_DELLINK = 16, 17
 NLM_F_MULTI, NLM_F_DUMP_INTR, NLM_F_CAPPED, NLM_F_ACK_TLVS = 0x2, 0x10, 0x100, 0x200
 _HEADER = struct.Struct("=IHHII")
@@ -34,10 +36,6 @@ _IFF_UP, _IFF_RUNNING = 0x01, 0x40
 _SCOPE_UNIVERSE = 0
 
 
-Information: TypeAlias = tuple[str | None, kinds.Options, kinds.Options]
-"""Kind, options of the kind, options as a port of a bridge."""
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
     """One netlink message; `body` is what follows its header."""
@@ -46,35 +44,6 @@ class Message:
     flags: int
     sequence: int
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RawLink:
-    """A link whose master and parent are still index numbers (0: none); `service` is the network service whose mark it
-    carries."""
-
-    link: Link
-    master_index: int
-    parent_index: int
-    service: UUID | None = None
-    _named: dict[tuple[str | None, str | None], Link] = field(default_factory=dict, compare=False, repr=False)
-    _informed: "dict[Information, RawLink]" = field(default_factory=dict, compare=False, repr=False)
-
-    def named(self, master: str | None, parent: str | None) -> Link:
-        """The link with these names in place of the numbers."""
-        found = self._named.get((master, parent))
-        if found is None:
-            found = self._named[master, parent] = with_values(self.link, master=master, parent=parent)
-        return found
-
-    def informed(self, information: "Information") -> "RawLink":
-        """The same with this kind, options and port options."""
-        found = self._informed.get(information)
-        if found is None:
-            kind, options, port = information
-            link = with_values(self.link, kind=kind, options=options, port=port)
-            found = self._informed[information] = RawLink(link, self.master_index, self.parent_index, self.service)
-        return found
 
 
 def messages(data: bytes) -> Iterator[Message]:
@@ -86,6 +55,24 @@ def messages(data: bytes) -> Iterator[Message]:
             return
         yield Message(kind, flags, sequence, data[offset + _HEADER.size : offset + length])
         offset += (length + 3) & ~3
+
+
+def gather(data: bytes, sequence: int, bodies: list[bytes]) -> tuple[int, Message | None]:
+    """Append the bodies that one datagram brings of the dump of this number; the flags that any of them has, and the
+    message that ends it. `messages` once more, without an object for each of thousands."""
+    offset, end, found = 0, len(data) - _HEADER.size, 0
+    unpack, append = _HEADER.unpack_from, bodies.append
+    while offset <= end:
+        length, kind, flags, number, _ = unpack(data, offset)
+        if length < 16:
+            break
+        if number == sequence:
+            found |= flags
+            if kind in _ENDS:
+                return found, Message(kind, flags, number, data[offset + 16 : offset + length])
+            append(data[offset + 16 : offset + length])
+        offset += (length + 3) & ~3
+    return found, None
 
 
 def error_of(message: Message) -> tuple[int, str]:
@@ -102,20 +89,12 @@ def error_of(message: Message) -> tuple[int, str]:
 
 
 def parse_link(body: bytes) -> RawLink:
-    """The body of an RTM_NEWLINK or RTM_DELLINK.
-
-    The same bytes are the same link: what was parsed before is not parsed again. Of a bridge, which tells the time left
-    of its timers among its options, that holds for what stands around them.
-    """
-    at = body.find(_BRIDGE_INFO) - _ATTRIBUTE.size
-    if at < 0:
-        return _parse_once(body)
-    length, number = _ATTRIBUTE.unpack_from(body, at)
-    end = at + length
-    if number & _TYPE_MASK != _IFLA_LINKINFO or end > len(body):
-        return _parse(body)
-    raw = _parse_once(body[:at] + body[(end + 3) & ~3 :])
-    return raw.informed(_info(body[at + _ATTRIBUTE.size : end]))
+    """The body of an RTM_NEWLINK or RTM_DELLINK. What was parsed before is not parsed again, see `linkmemory`."""
+    found = _MEMORY.find(body)
+    if found is None:
+        found = _parse(body)
+        _MEMORY.keep(body, found)
+    return found
 
 
 def is_running(body: bytes) -> bool:
@@ -124,16 +103,10 @@ def is_running(body: bytes) -> bool:
     return bool(flags & _IFF_RUNNING)
 
 
-@lru_cache(maxsize=8192)
-def _parse_once(body: bytes) -> RawLink:
-    return _parse(body)
-
-
 def _parse(body: bytes) -> RawLink:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     found = _wanted(body)
-    alias = _text(found.get(_IFLA_IFALIAS))
-    mark, of_service = parse_mark(alias), parse_service_mark(alias)
+    mark, service = _marks(found.get(_IFLA_IFALIAS))
     kind, options, port = _info(found.get(_IFLA_LINKINFO))
     mac = found.get(_IFLA_ADDRESS)
     link = Link(
@@ -153,7 +126,6 @@ def _parse(body: bytes) -> RawLink:
     )
     # A parent in another namespace has an index of that namespace, which would name a stranger here.
     parent = 0 if _IFLA_LINK_NETNSID in found else number(found.get(_IFLA_LINK))
-    service = of_service[0] if of_service else None
     return RawLink(link, number(found.get(_IFLA_MASTER)), 0 if parent == index else parent, service)
 
 
@@ -185,7 +157,14 @@ def _wanted(body: bytes) -> dict[int, bytes]:
 
 
 @lru_cache(maxsize=16_384)
-def _info(raw: bytes | None) -> Information:
+def _marks(alias: bytes | None) -> tuple[tuple[UUID, int] | None, UUID | None]:
+    """Whose it is: the L2 network and generation, or the network service."""
+    text = _text(alias)
+    of_service = parse_service_mark(text)
+    return parse_mark(text), of_service[0] if of_service else None
+
+
+def _info(raw: bytes | None) -> tuple[str | None, kinds.Options, kinds.Options]:
     """Kind, options of the kind, options as a port of a bridge."""
     if raw is None:
         return None, (), ()
@@ -228,6 +207,46 @@ def _places(kind: kinds.LinkKind, raw: bytes) -> list[tuple[int, int, bytes, kin
     return sorted(places, key=lambda place: place[3].name)
 
 
+def _useless(body: bytes) -> Iterator[tuple[int, int]]:
+    """Begin and end of what is of no use in an answer about a link."""
+    for start, end, kind in _spans(body, _IFINFO.size, len(body)):
+        if kind == _IFLA_LINKINFO:
+            yield from _useless_info(body, start, end)
+        elif kind not in _WANTED:
+            yield start, end
+
+
+def _useless_info(body: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The same in IFLA_LINKINFO. Only of a steady kind the options are left out with their headers: they stand in one
+    order, each always there."""
+    name = slave = None
+    for first, last, kind in _spans(body, start, end):
+        if kind == _INFO_KIND:
+            name = _text(body[first:last])
+        elif kind == _INFO_SLAVE_KIND:
+            slave = body[first:last]
+        known = kinds.find(name) if kind == _INFO_DATA else None
+        if kind == _INFO_SLAVE_DATA and slave is not None and slave.startswith(_BRIDGE_PORT):
+            known = kinds.PORT
+        if known is not None and known.steady:
+            at = first
+            for begin, stop, _, _ in sorted(_places(known, body[first:last]), key=lambda place: place[0]):
+                yield at, first + begin - _ATTRIBUTE.size
+                at = first + stop
+            yield at, last
+
+
+def _spans(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Begin of the value, end with what pads it, and kind of each attribute."""
+    while start + _ATTRIBUTE.size <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, start)
+        if length < _ATTRIBUTE.size:
+            return
+        after = start + ((length + 3) & ~3)
+        yield start + _ATTRIBUTE.size, min(after, end), kind & _TYPE_MASK
+        start = after
+
+
 def attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
     while start + _ATTRIBUTE.size <= end:
         length, kind = _ATTRIBUTE.unpack_from(data, start)
@@ -247,9 +266,10 @@ def number(raw: bytes | None) -> int:
 
 
 _BRIDGE_PORT = b"bridge\0"
-_BRIDGE_INFO = _ATTRIBUTE.pack(4 + len(_BRIDGE_PORT), _INFO_KIND) + _BRIDGE_PORT
 _PLACES: dict[tuple[str, int], list[tuple[int, int, bytes, kinds.Option]]] = {}
 _WANTED = frozenset({
     _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP,
     _IFLA_LINK_NETNSID,
 })  # fmt: skip
+# Some more than the VLANs of one device, with a bridge each.
+_MEMORY = LinkMemory(_useless, most=16_384)

@@ -3,7 +3,7 @@
 Realize, check, dry-run and drift repair are this one planner: "ok" is an empty plan. `release` has the way back.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from viaduct_agent.links import carrying, kinds, preconditions
@@ -54,13 +54,16 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
         steps.append(SetLink(uplink, with_values(uplink, up=True)))
         uplink = with_values(uplink, up=True)
     stale = stale_links(desired, table)
-    preconditions.refuse_users(desired, table, frozenset(link.name for link in stale))
-    renamed = [link for link in stale if _in_the_way(link, desired, table)]
-    steps += leave_vlans(renamed, table, keep=desired.members)
-    steps += [DelLink(link) for link in renamed]
-    stale = [link for link in stale if link not in renamed]
-    # First: a bridge with the device of the former VLAN and that of the new one would join the two.
-    steps += [SetLink(link, unplugged(with_values(link, port=()), None)) for link in stale if link.master is not None]
+    if stale:
+        preconditions.refuse_users(desired, table, frozenset(link.name for link in stale))
+        renamed = [link for link in stale if _in_the_way(link, desired, table)]
+        steps += leave_vlans(renamed, table, keep=desired.members)
+        steps += [DelLink(link) for link in renamed]
+        stale = [link for link in stale if link not in renamed]
+        # First: a bridge with the device of the former VLAN and that of the new one would join the two.
+        steps += [
+            SetLink(link, unplugged(with_values(link, port=()), None)) for link in stale if link.master is not None
+        ]
     replaced: set[str] = set()
     carriers = carrying.carriers(desired, uplink, table)
     for want in desired.links:
@@ -75,9 +78,11 @@ def plan(desired: Desired, actual: Mapping[str, Link]) -> tuple[Step, ...]:
         early = [step for step in adding if carrying.is_link_local(step)]
         steps += [*early, *_plug_in(desired.uplink_master, uplink, replaced)]
         steps += [*(step for step in adding if step not in early), *taking]
-    steps += _join(desired, table, replaced)
-    steps += leave_vlans(stale, table, keep=desired.members)  # last: what replaces them is in place
-    steps += [DelLink(link) for link in stale]
+    if desired.members:
+        steps += _join(desired, table, replaced)
+    if stale:  # last: what replaces them is in place
+        steps += leave_vlans(stale, table, keep=desired.members)
+        steps += [DelLink(link) for link in stale]
     return tuple(steps)
 
 
@@ -103,7 +108,7 @@ def unlike(have: Link, want: Link) -> Iterator[tuple[str, Any, Any]]:
 
 def missing_entries(want: Link, have: Link | None) -> tuple[list[Entry], list[Entry]]:
     """(to be added, to be taken away). VLANs of a port may be others' as well: they are `Desired.members`."""
-    if want.entries is None:
+    if want.entries is None or (have is not None and have.entries == want.entries):
         return [], []
     present = frozenset() if have is None or have.entries is None else have.entries
     present = frozenset(entry for entry in present if not isinstance(entry, Member))
@@ -163,9 +168,9 @@ def _as_wanted(have: Link | None, want: Link, uplink: Link | None) -> bool:
         and have.up == want.up
         and have.mtu == (uplink.mtu if uplink is not None and want.mtu == UPLINKS else want.mtu)
         and have.mac == (want.mac or (have.mac if uplink is None or want.mac == DRAWN else uplink.mac))
-        and (have.options == want.options or set(want.options) <= set(have.options))
-        and (have.port == want.port or set(want.port) <= set(have.port))
-        and (want.entries is None or missing_entries(want, have) == ([], []))
+        and (have.options == want.options or not set(want.options).difference(have.options))
+        and (have.port == want.port or not set(want.port).difference(have.port))
+        and (want.entries is None or want.entries == have.entries or missing_entries(want, have) == ([], []))
     )
 
 
@@ -230,6 +235,11 @@ def _in_the_way(stale: Link, desired: Desired, table: LinkTable) -> bool:
 
 def stale_links(desired: Desired, table: LinkTable) -> list[Link]:
     """Devices with this network's mark that it does not want (the VLAN changed), ports before bridges."""
-    wanted = {link.name for link in desired.links}
-    stale = [link for link in table.owned_by(desired.owner) if link.name not in wanted]
-    return sorted(stale, key=lambda link: (is_bridge(link), link.name))
+    stale = [table[name] for name in stale_names(desired, table.names_owned_by(desired.owner))]
+    return sorted(stale, key=lambda link: (is_bridge(link), link.name)) if stale else stale
+
+
+def stale_names(desired: Desired, marked: Iterable[str]) -> list[str]:
+    """Of the devices with this network's mark those that it does not want."""
+    wanted = [link.name for link in desired.links]
+    return [name for name in marked if name not in wanted]

@@ -67,7 +67,7 @@ def _checked_uplink(desired: Desired, name: str, table: LinkTable) -> Link:
             why = reasons(desired, carrier)
             if why:
                 raise refuse(carrier, why)
-    largest = max(link.mtu for link in desired.links)
+    largest = max([link.mtu for link in desired.links])
     if largest > uplink.mtu:  # the NIC's MTU is the host owner's: never ours to change
         text = f"MTU {largest} does not fit {uplink.name}, whose MTU is {uplink.mtu}"
         raise PreconditionFailed(text, device=uplink.name, mtu=uplink.mtu, wanted=largest)
@@ -97,7 +97,7 @@ def _check_tunnel(desired: Desired, address: str, table: LinkTable) -> None:
     if carrier is None:
         text = f"no device of this host has the tunnels' address {address}"
         raise PreconditionFailed(text, field="tunnelIp", address=address)
-    largest = max(link.mtu for link in desired.links)
+    largest = max([link.mtu for link in desired.links])
     fits = carrier.mtu - desired.overhead
     if largest > fits:
         text = f"MTU {largest} does not fit into tunnels over {carrier.name}, whose MTU is {carrier.mtu}: {fits} does"

@@ -4,25 +4,32 @@ A plan for one network looks at its own links only, however many the host has.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from typing import TypeVar, overload
 from uuid import UUID
 
 from viaduct_agent.links.addresses import NOTHING, Address, Inet, Route
 from viaduct_agent.links.entries import Forwarding, Member, Neighbour
 from viaduct_agent.links.model import AddEntry, AddLink, DelEntry, DelLink, Link, SetLink, Step, with_values
 
+T = TypeVar("T")
+
 
 class LinkTable(Mapping[str, Link]):
-    """Mutable; `apply` does to it what the kernel does at a step."""
+    """Mutable; `apply` does to it what the kernel does at a step.
+
+    Who is a port of what, and stands on what, is found out when somebody asks: nobody does of a host that is as it
+    should be, and thousands of sets for each look are what the garbage collector would be busy with.
+    """
 
     def __init__(self, links: Iterable[Link] = ()) -> None:
-        self._links: dict[str, Link] = {}
-        self._owned: defaultdict[UUID, set[str]] = defaultdict(set)
-        self._ports: defaultdict[str, set[str]] = defaultdict(set)
-        self._above: defaultdict[str, set[str]] = defaultdict(set)
+        self._links: dict[str, Link] = {link.name: link for link in links}
+        self._owned: dict[UUID, tuple[str, ...]] = {}
         self._carriers: dict[str, str] = {}
-        for link in links:
-            self.put(link)
+        self._ports: defaultdict[str, set[str]] | None = None
+        self._above: defaultdict[str, set[str]] | None = None
+        for link in self._links.values():
+            self._enter(link)
 
     @classmethod
     def of(cls, links: Mapping[str, Link]) -> "LinkTable":
@@ -41,20 +48,52 @@ class LinkTable(Mapping[str, Link]):
     def __len__(self) -> int:
         return len(self._links)
 
+    # These three also without a call of Python's for each link.
+    @overload
+    def get(self, name: str, /) -> Link | None: ...
+    @overload
+    def get(self, name: str, /, default: Link | T) -> Link | T: ...
+    def get(self, name: str, /, default: Link | T | None = None) -> Link | T | None:
+        return self._links.get(name, default)
+
+    def values(self) -> ValuesView[Link]:
+        return self._links.values()
+
+    def items(self) -> ItemsView[str, Link]:
+        return self._links.items()
+
     def __contains__(self, name: object) -> bool:
         return name in self._links
 
     def indexes(self) -> dict[str, int]:
         return {name: link.index for name, link in self._links.items()}
 
+    def names_owned_by(self, owner: UUID) -> tuple[str, ...]:
+        """In no order."""
+        return self._owned.get(owner, ())
+
+    def names_by_owner(self) -> dict[UUID, tuple[str, ...]]:
+        """Of all owners, `marks.SHARED` included."""
+        return dict(self._owned)
+
     def owned_by(self, owner: UUID) -> list[Link]:
         return [self._links[name] for name in sorted(self._owned.get(owner, ()))]
 
     def ports_of(self, name: str) -> list[Link]:
+        if self._ports is None:
+            self._ports = defaultdict(set)
+            for link in self._links.values():
+                if link.master is not None:
+                    self._ports[link.master].add(link.name)
         return [self._links[port] for port in sorted(self._ports.get(name, ()))]
 
     def standing_on(self, name: str) -> list[Link]:
         """Links whose parent it is."""
+        if self._above is None:
+            self._above = defaultdict(set)
+            for link in self._links.values():
+                if link.parent is not None:
+                    self._above[link.parent].add(link.name)
         return [self._links[child] for child in sorted(self._above.get(name, ()))]
 
     def carrier_of(self, address: str) -> Link | None:
@@ -64,21 +103,21 @@ class LinkTable(Mapping[str, Link]):
 
     def owners(self) -> dict[UUID, int]:
         """The newest generation by owner, `marks.SHARED` included."""
-        return {
-            owner: max(self._links[name].generation or 0 for name in names)
-            for owner, names in self._owned.items() if names
-        }  # fmt: skip
+        return {owner: max(self._links[name].generation or 0 for name in names) for owner, names in self._owned.items()}
 
     def put(self, link: Link) -> None:
         """Add it, or replace the one of this name."""
         self._drop(link.name)
         self._links[link.name] = link
-        if link.owner is not None:
-            self._owned[link.owner].add(link.name)
-        if link.master is not None:
+        self._enter(link)
+        if link.master is not None and self._ports is not None:
             self._ports[link.master].add(link.name)
-        if link.parent is not None:
+        if link.parent is not None and self._above is not None:
             self._above[link.parent].add(link.name)
+
+    def _enter(self, link: Link) -> None:
+        if link.owner is not None:
+            self._owned[link.owner] = (*self._owned.get(link.owner, ()), link.name)
         for address in link.addresses or ():
             self._carriers[address.partition("/")[0]] = link.name
 
@@ -121,10 +160,14 @@ class LinkTable(Mapping[str, Link]):
         if link is None:
             return
         if link.owner is not None:
-            self._owned[link.owner].discard(name)
-        if link.master is not None:
+            left = tuple(other for other in self._owned[link.owner] if other != name)
+            if left:
+                self._owned[link.owner] = left
+            else:
+                del self._owned[link.owner]
+        if link.master is not None and self._ports is not None:
             self._ports[link.master].discard(name)
-        if link.parent is not None:
+        if link.parent is not None and self._above is not None:
             self._above[link.parent].discard(name)
         for address in link.addresses or ():
             if self._carriers.get(address.partition("/")[0]) == name:

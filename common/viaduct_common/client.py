@@ -25,7 +25,7 @@ from viaduct_common.messages import cluster, host, ipam, l2, l3, operation, owne
 from viaduct_common.messages.agent import Orphan
 from viaduct_common.messages.base import Page, Request
 from viaduct_common.messages.batch import Batch
-from viaduct_common.messages.services import instances, providers
+from viaduct_common.messages.services import eips, instances, port_forwarding, providers, vips
 
 V = TypeVar("V")
 
@@ -52,6 +52,9 @@ class ViaductClient:
         self.l3 = L3Networks(self)
         self.service_provider = ServiceProviders(self)
         self.service = Services(self)
+        self.vip = Vips(self)
+        self.eip = Eips(self)
+        self.port_forwarding = PortForwardings(self)
         self.operation = Operations(self)
         self.realization = Realizations(self)
         self.owner = Owners(self)
@@ -260,6 +263,69 @@ class Services(_Family):
     async def wait(self, **fields: Any) -> list[instances.ServiceInventory]:
         """`service.await`; the word is Python's."""
         return await self._send(instances.AwaitServices, fields)
+
+
+class Vips(_Family):
+    async def create(self, **fields: Any) -> vips.VipInventory:
+        return await self._send(vips.CreateVip, fields)
+
+    async def get(self, **fields: Any) -> vips.VipInventory:
+        return await self._send(vips.GetVip, fields)
+
+    async def query(self, **fields: Any) -> Page[vips.VipInventory]:
+        return await self._send(vips.QueryVips, fields)
+
+    async def update(self, **fields: Any) -> vips.VipInventory:
+        return await self._send(vips.UpdateVip, fields)
+
+    async def delete(self, **fields: Any) -> vips.VipInventory | None:
+        return await self._send(vips.DeleteVip, fields)
+
+
+class Eips(_Family):
+    async def create(self, **fields: Any) -> eips.EipInventory:
+        return await self._send(eips.CreateEip, fields)
+
+    async def get(self, **fields: Any) -> eips.EipInventory:
+        return await self._send(eips.GetEip, fields)
+
+    async def query(self, **fields: Any) -> Page[eips.EipInventory]:
+        return await self._send(eips.QueryEips, fields)
+
+    async def update(self, **fields: Any) -> eips.EipInventory:
+        return await self._send(eips.UpdateEip, fields)
+
+    async def attach(self, **fields: Any) -> eips.EipInventory:
+        return await self._send(eips.AttachEip, fields)
+
+    async def detach(self, **fields: Any) -> eips.EipInventory:
+        return await self._send(eips.DetachEip, fields)
+
+    async def delete(self, **fields: Any) -> eips.EipInventory | None:
+        return await self._send(eips.DeleteEip, fields)
+
+
+class PortForwardings(_Family):
+    async def create(self, **fields: Any) -> port_forwarding.PortForwardingInventory:
+        return await self._send(port_forwarding.CreatePortForwarding, fields)
+
+    async def get(self, **fields: Any) -> port_forwarding.PortForwardingInventory:
+        return await self._send(port_forwarding.GetPortForwarding, fields)
+
+    async def query(self, **fields: Any) -> Page[port_forwarding.PortForwardingInventory]:
+        return await self._send(port_forwarding.QueryPortForwardings, fields)
+
+    async def update(self, **fields: Any) -> port_forwarding.PortForwardingInventory:
+        return await self._send(port_forwarding.UpdatePortForwarding, fields)
+
+    async def attach(self, **fields: Any) -> port_forwarding.PortForwardingInventory:
+        return await self._send(port_forwarding.AttachPortForwarding, fields)
+
+    async def detach(self, **fields: Any) -> port_forwarding.PortForwardingInventory:
+        return await self._send(port_forwarding.DetachPortForwarding, fields)
+
+    async def delete(self, **fields: Any) -> port_forwarding.PortForwardingInventory | None:
+        return await self._send(port_forwarding.DeletePortForwarding, fields)
 
 
 class Operations(_Family):

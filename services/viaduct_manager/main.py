@@ -26,13 +26,16 @@ from viaduct_manager.enrolment import Enrolment
 from viaduct_manager.handlers.attachments import AttachmentHandlers
 from viaduct_manager.handlers.changes import ChangeHandlers
 from viaduct_manager.handlers.clusters import ClusterHandlers
+from viaduct_manager.handlers.eips import EipHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
 from viaduct_manager.handlers.nics import NicHandlers
+from viaduct_manager.handlers.port_forwardings import PortForwardingHandlers
 from viaduct_manager.handlers.service_instances import ServiceInstanceHandlers
 from viaduct_manager.handlers.services import ServiceHandlers
 from viaduct_manager.handlers.table import handlers_by_type
+from viaduct_manager.handlers.vips import VipHandlers
 from viaduct_manager.handlers.vm_networks import VmNetworkHandlers
 from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.network_services import association
@@ -44,6 +47,7 @@ from viaduct_manager.nic_inventories import NicInventories
 from viaduct_manager.nic_ipam import NicIpam
 from viaduct_manager.peers import PeerRefresher
 from viaduct_manager.settings import ManagerSettings
+from viaduct_manager.vip_ipam import VipIpam, VipReleaser
 from viaduct_manager.vm_conductor import VmConductor
 from viaduct_manager.vm_hooks.registry import VmHooks
 from viaduct_manager.vm_worker import VmWorker
@@ -79,7 +83,8 @@ async def run(settings: ManagerSettings) -> None:
         relay = OutboxRelay(pool, bus, _host_queue_mender(enrolment))
         refresher = PeerRefresher(pool, committed=relay.wake)
         addresses = ServiceAddresses(bus)
-        services = NetworkServices.from_entry_points(ProviderTools(addresses))
+        vip_ipam = VipIpam(bus)
+        services = NetworkServices.from_entry_points(ProviderTools(addresses, vip_ipam, l2_types))
         async with transaction(pool) as connection:
             await association.register(connection, services)
         vm_conductor, inventories = VmConductor(l2_types, hooks, services), NicInventories(l2_types)
@@ -91,11 +96,13 @@ async def run(settings: ManagerSettings) -> None:
             service_refresher.wake()
 
         worker = VmWorker(pool, vm_conductor, NicIpam(bus), committed=told)
+        releaser = VipReleaser(pool, bus)
 
         def committed() -> None:
             told()
             worker.wake()
             waits.wake()
+            releaser.wake()
 
         service_refresher = ServiceRefresher(pool, services, addresses, committed)
         l2 = L2Handlers(l2_types, services)
@@ -111,6 +118,9 @@ async def run(settings: ManagerSettings) -> None:
             services=services,
             service=ServiceHandlers(services),
             instance=ServiceInstanceHandlers(services),
+            vip=VipHandlers(vip_ipam, services),
+            eip=EipHandlers(services),
+            port_forwarding=PortForwardingHandlers(services),
         )
         executor = IdempotentExecutor(pool, handlers, waiters=OperationWaiters(), committed=committed)
         listener = AgentListener(pool, bus, settings.heartbeat_seconds, services, committed)
@@ -126,7 +136,7 @@ async def run(settings: ManagerSettings) -> None:
         with HealthServer(settings.metrics_listen, ready=lambda: bus.connected):
             async with asyncio.TaskGroup() as tasks:
                 running = (relay.run(), worker.run(), refresher.run(), service_refresher.run(), waits.run())
-                others = (caretaker.run(), purge_answers(pool))
+                others = (releaser.run(), caretaker.run(), purge_answers(pool))
                 duties = [tasks.create_task(duty) for duty in (*running, *others)]
                 async with (
                     bus.consume(topology.AGENTS_QUEUE, listener.handle, prefetch=64),

@@ -7,12 +7,13 @@ from viaduct_common.bus import RequestContext
 from viaduct_common.messages.owner import LookUpOwners
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager.store import owners
+from viaduct_manager.vip_ipam import OWNER_PREFIX
 
 
 async def look_up(request: LookUpOwners, connection: Connection, context: RequestContext) -> list[str]:
     """The known ones as they were written, in the order in which they were named, each once.
 
-    An owner that is no uuid is somebody else's business, and unknown.
+    An owner that is neither a uuid nor a VIP's (`vip:<uuid>`) is somebody else's business, and unknown.
     """
     uuid_by_owner = _uuids(request.owners)
     known = await owners.known(connection, set(uuid_by_owner.values()))
@@ -24,9 +25,9 @@ def _uuids(names: Iterable[str]) -> dict[str, UUID]:
     found = {}
     for name in names:
         try:
-            uuid = UUID(name)
+            uuid = UUID(name.removeprefix(OWNER_PREFIX))
         except ValueError:
             continue
-        if str(uuid) == name.lower():
+        if str(uuid) == name.removeprefix(OWNER_PREFIX).lower():
             found[name] = uuid
     return found

@@ -13,12 +13,15 @@ from viaduct_manager.handlers import membership, orphans, owners, zones
 from viaduct_manager.handlers.attachments import AttachmentHandlers
 from viaduct_manager.handlers.changes import ChangeHandlers
 from viaduct_manager.handlers.clusters import ClusterHandlers
+from viaduct_manager.handlers.eips import EipHandlers
 from viaduct_manager.handlers.hosts import HostHandlers
 from viaduct_manager.handlers.l2_networks import L2Handlers
 from viaduct_manager.handlers.l3_networks import L3Handlers
 from viaduct_manager.handlers.nics import NicHandlers, find_placement
+from viaduct_manager.handlers.port_forwardings import PortForwardingHandlers
 from viaduct_manager.handlers.service_instances import ServiceInstanceHandlers
 from viaduct_manager.handlers.services import ServiceHandlers
+from viaduct_manager.handlers.vips import VipHandlers
 from viaduct_manager.handlers.vm_networks import VmNetworkHandlers
 from viaduct_manager.network_services.registry import NetworkServices
 from viaduct_manager.store import operations, realizations
@@ -37,6 +40,9 @@ def handlers_by_type(
     services: NetworkServices,
     service: ServiceHandlers,
     instance: ServiceInstanceHandlers,
+    vip: VipHandlers,
+    eip: EipHandlers,
+    port_forwarding: PortForwardingHandlers,
 ) -> Mapping[str, Handler]:
     return {
         "zone.create": zones.create,
@@ -87,6 +93,25 @@ def handlers_by_type(
         "vm.migrateNetworks": vm.migrate,
         "nic.query": nic.query,
         "placement.hosts": find_placement,
+        "vip.create": vip.create,
+        "vip.get": vip.get,
+        "vip.query": vip.query,
+        "vip.update": vip.update,
+        "vip.delete": vip.delete,
+        "eip.create": eip.create,
+        "eip.get": eip.get,
+        "eip.query": eip.query,
+        "eip.update": eip.update,
+        "eip.attach": eip.attach,
+        "eip.detach": eip.detach,
+        "eip.delete": eip.delete,
+        "portForwarding.create": port_forwarding.create,
+        "portForwarding.get": port_forwarding.get,
+        "portForwarding.query": port_forwarding.query,
+        "portForwarding.update": port_forwarding.update,
+        "portForwarding.attach": port_forwarding.attach,
+        "portForwarding.detach": port_forwarding.detach,
+        "portForwarding.delete": port_forwarding.delete,
         "operation.get": _get_operation,
         "operation.query": _query_operations,
         "realization.query": _query_realizations,

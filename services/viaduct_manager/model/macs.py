@@ -1,4 +1,4 @@
-"""MAC addresses of VMs' NICs."""
+"""MAC addresses of VMs' NICs, and of what serves them."""
 
 import hashlib
 from uuid import UUID
@@ -6,6 +6,8 @@ from uuid import UUID
 # Locally administered, of one interface (IEEE 802-2014, §8.2: the second lowest bit of the first octet is set, the
 # lowest is not). Not `fe`, which libvirt gives to taps.
 PREFIX = "fa:5d"
+# Of what network services have in a network: never a NIC's.
+SERVICE_PREFIX = "fa:5e"
 
 
 def derived_mac(nic_uuid: UUID, attempt: int) -> str:
@@ -14,5 +16,18 @@ def derived_mac(nic_uuid: UUID, attempt: int) -> str:
     >>> derived_mac(UUID(int=1), 0)
     'fa:5d:31:73:6a:8b'
     """
-    digest = hashlib.sha256(nic_uuid.bytes + attempt.to_bytes(4, "big")).hexdigest()
-    return ":".join([PREFIX, *(digest[i : i + 2] for i in range(0, 8, 2))])
+    return _mac(PREFIX, nic_uuid.bytes + attempt.to_bytes(4, "big"))
+
+
+def service_mac(service_uuid: UUID, network_uuid: UUID) -> str:
+    """Of a service instance in a network: the same on every host that ever has it.
+
+    >>> service_mac(UUID(int=1), UUID(int=2))
+    'fa:5e:f8:43:f5:fb'
+    """
+    return _mac(SERVICE_PREFIX, service_uuid.bytes + network_uuid.bytes)
+
+
+def _mac(prefix: str, of: bytes) -> str:
+    digest = hashlib.sha256(of).hexdigest()
+    return ":".join([prefix, *(digest[i : i + 2] for i in range(0, 8, 2))])

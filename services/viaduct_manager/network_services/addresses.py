@@ -8,7 +8,16 @@ from collections.abc import Collection
 from uuid import UUID, uuid5
 
 from viaduct_common.bus import Bus
-from viaduct_common.messages.ipam import AllocateIp, QueryRanges, RangeFilters, ReleaseIp
+from viaduct_common.errors import ViaductError
+from viaduct_common.messages.ipam import (
+    AllocateIp,
+    QueryIps,
+    QueryRanges,
+    RangeFilters,
+    ReleaseIp,
+    UsedIpFilters,
+    UsedIpInventory,
+)
 from viaduct_common.postgres.pool import Connection
 from viaduct_manager.network_services.api import ServiceKey
 from viaduct_manager.store import service_addresses
@@ -67,10 +76,31 @@ class ServiceAddresses:
         for version in lacking:
             request = AllocateIp(l3_network_uuid=l3_uuid, ip_version=version, owner=str(key.uuid), mac=mac)
             message_id = uuid5(key.uuid, f"{epoch}/{purpose}/{l3_uuid}/{version}")
-            given = await self._bus.call(request, timeout_seconds=IPAM_SECONDS, message_id=message_id)
-            for one in given:
-                await service_addresses.add(connection, key.uuid, purpose, one)
+            given = await self._ask(connection, key, request, message_id)
+            await service_addresses.add(connection, key.uuid, purpose, given)
         return [one for one in await self.held(connection, key) if one.purpose == purpose]
+
+    async def _ask(
+        self, connection: Connection, key: ServiceKey, request: AllocateIp, message_id: UUID
+    ) -> UsedIpInventory:
+        """IPAM repeats its refusals as well: who was refused asks anew, for there may be addresses now."""
+        try:
+            [given] = await self._bus.call(request, timeout_seconds=IPAM_SECONDS, message_id=message_id)
+        except ViaductError as error:
+            if error.retryable:
+                raise
+            if (lost := await self._lost(connection, key, request)) is not None:
+                return lost
+            [given] = await self._bus.call(request, timeout_seconds=IPAM_SECONDS)
+        return given
+
+    async def _lost(self, connection: Connection, key: ServiceKey, request: AllocateIp) -> UsedIpInventory | None:
+        """What was given to somebody who asked anew, and died before it was kept."""
+        filters = UsedIpFilters(owner=request.owner, l3_network_uuid=request.l3_network_uuid)
+        page = await self._bus.call(QueryIps(filters=filters, limit=1000), timeout_seconds=IPAM_SECONDS)
+        known = await service_addresses.known(connection, key.uuid)
+        fit = (one for one in page.items if one.ip_version == request.ip_version and one.uuid not in known)
+        return next(fit, None)
 
     async def give_up(self, connection: Connection, key: ServiceKey, *, purpose: str | None = None) -> None:
         """The instance has no use for them any more; no purpose stands for all."""

@@ -60,7 +60,8 @@ class Desired:
     """Where an instance must be, and how: the `spec` as it goes over the wire, by host; on all others it must not be.
 
     Attributes:
-        problem: why it is nowhere although it is wanted, such as that no host is fit.
+        problem: why it is nowhere although it is wanted, such as that no host is fit; or, where it is somewhere, what
+            of it cannot be had: that is shown (with `details.partial`), and fails nobody who waits for the instance.
     """
 
     by_host: Mapping[UUID, Mapping[str, Any]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 
 from viaduct_common.bus.failures import StoreUnavailable
 from viaduct_common.errors import ViaductError
+from viaduct_common.messages.base import ErrorBody
 from viaduct_common.postgres.pool import Connection, Pool, transaction
 from viaduct_common.postgres.wakeful import Wakeful
 from viaduct_manager import service_orders
@@ -157,8 +158,7 @@ class ServiceRefresher:
 
     async def _close(self, connection: Connection, desired: Mapping[ServiceKey, Desired], ids: list[int]) -> None:
         """Keep the problems; what is wanted no more, and no host has, gives up its addresses and is forgotten."""
-        problems = {key.uuid: None if one.problem is None else one.problem.to_body() for key, one in desired.items()}
-        await services.set_problems(connection, problems)
+        await services.set_problems(connection, {key.uuid: _problem(one) for key, one in desired.items()})
         unwanted = [key.uuid for key, one in desired.items() if not one.by_host and one.problem is None]
         gone = await services.gone(connection, unwanted) if unwanted else []
         for uuid in gone:
@@ -187,6 +187,14 @@ class ServiceRefresher:
         except ViaductError as error:
             log.warning("ipam_not_told", reason=error.message)
             return False
+
+
+def _problem(desired: Desired) -> ErrorBody | None:
+    """As it is kept; with `details.partial` where hosts have the instance all the same."""
+    if desired.problem is None:
+        return None
+    body = desired.problem.to_body()
+    return body.model_copy(update={"details": {**body.details, "partial": True}}) if desired.by_host else body
 
 
 def _plain(spec: Spec) -> Spec:

@@ -6,18 +6,23 @@ from uuid import UUID
 
 from viaduct_common.plugins import load_plugins, registry
 from viaduct_common.postgres.pool import Connection
+from viaduct_manager.l2_types.registry import L2Types
 from viaduct_manager.network_services.addresses import ServiceAddresses
 from viaduct_manager.network_services.api import Change, ServiceKey, ServiceProvider, provider_uuid
 from viaduct_manager.store import service_marks
+from viaduct_manager.vip_ipam import VipIpam
 
 GROUP = "viaduct.service_providers"
 
 
 @dataclass(frozen=True)
 class ProviderTools:
-    """What a provider is constructed with."""
+    """What a provider is constructed with: addresses of IPAM for its instances, and for VIPs of its own; the L2 types,
+    which know where something is plugged in on a host."""
 
     addresses: ServiceAddresses
+    vip_ipam: VipIpam
+    l2_types: L2Types
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ _KNOWN = """
     UNION ALL SELECT uuid FROM l2_network WHERE uuid = ANY($1::uuid[])
     UNION ALL SELECT uuid FROM l3_network WHERE uuid = ANY($1::uuid[])
     UNION ALL SELECT uuid FROM nic WHERE uuid = ANY($1::uuid[])
+    UNION ALL SELECT uuid FROM vip WHERE uuid = ANY($1::uuid[])
+    UNION ALL SELECT vip_uuid FROM vip_gone WHERE vip_uuid = ANY($1::uuid[])
     UNION ALL SELECT uuid FROM service WHERE uuid = ANY($1::uuid[])
 """
 

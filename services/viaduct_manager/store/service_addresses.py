@@ -11,6 +11,10 @@ from viaduct_common.postgres.pool import Connection
 Address = IPv4Address | IPv6Address
 
 _HELD = "SELECT * FROM service_address WHERE service_uuid = $1 ORDER BY purpose, ip_version"
+_KNOWN = """
+    SELECT used_ip_uuid FROM service_address WHERE service_uuid = $1
+    UNION ALL SELECT used_ip_uuid FROM service_address_gone WHERE service_uuid = $1
+"""
 _EPOCH = "SELECT address_epoch FROM service WHERE uuid = $1"
 _ADD = """
     INSERT INTO service_address (service_uuid, purpose, ip_version, l3_uuid, used_ip_uuid, ip, prefix_length, gateway)
@@ -58,6 +62,11 @@ class ServiceAddress:
 
 async def held(connection: Connection, service_uuid: UUID) -> list[ServiceAddress]:
     return [_address(row) for row in await connection.fetch(_HELD, service_uuid)]
+
+
+async def known(connection: Connection, service_uuid: UUID) -> set[UUID]:
+    """Allocations that it has, or that IPAM is still to take back."""
+    return {row["used_ip_uuid"] for row in await connection.fetch(_KNOWN, service_uuid)}
 
 
 async def epoch(connection: Connection, service_uuid: UUID) -> int:

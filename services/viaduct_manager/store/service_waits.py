@@ -26,9 +26,11 @@ _UNSEEN = """
     EXISTS (SELECT FROM stale_service
             WHERE service_uuid = ANY(service_wait.service_uuids) AND id <= service_wait.mark)
 """
+# Not of what hosts have all the same: a part that cannot be had fails nobody who waits for the rest.
+_HAS_PROBLEM = "problem IS NOT NULL AND NOT coalesce(problem #> '{details,partial}' = 'true', false)"
 # An instance with a problem, or that failed somewhere, is at rest, too.
-_TROUBLED = """
-    EXISTS (SELECT FROM service WHERE uuid = ANY(service_wait.service_uuids) AND problem IS NOT NULL)
+_TROUBLED = f"""
+    EXISTS (SELECT FROM service WHERE uuid = ANY(service_wait.service_uuids) AND {_HAS_PROBLEM})
     OR EXISTS (
         SELECT FROM service_on_host JOIN host ON host.uuid = service_on_host.host_uuid
         WHERE service_uuid = ANY(service_wait.service_uuids) AND service_on_host.state = 'failed'
@@ -50,10 +52,10 @@ _SET_FLOOR = """
     UPDATE service_wait SET floor = coalesce(floor, nextval('generation')) WHERE operation_uuid = $1
 """
 _STANDS = f"SELECT {_UNSETTLED} AS unsettled FROM service_wait WHERE operation_uuid = $1"
-_TROUBLE = """
+_TROUBLE = f"""
     SELECT service_uuid, kind, host_uuid, error FROM (
         SELECT service.uuid AS service_uuid, service.kind, NULL::uuid AS host_uuid, service.problem AS error
-        FROM service WHERE service.uuid = ANY($1::uuid[]) AND service.problem IS NOT NULL
+        FROM service WHERE service.uuid = ANY($1::uuid[]) AND {_HAS_PROBLEM}
         UNION ALL
         SELECT service.uuid, service.kind, service_on_host.host_uuid, service_on_host.error
         FROM service JOIN service_on_host ON service_uuid = service.uuid JOIN host ON host.uuid = host_uuid

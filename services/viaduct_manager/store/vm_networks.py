@@ -14,6 +14,12 @@ _UNATTACHED = """
         SELECT FROM attachment WHERE attachment.l2_uuid = asked.l2_uuid AND cluster_uuid = $2
           AND state IN ('attached', 'degraded'))
 """
+_ATTACHED_TO = """
+    SELECT host.uuid, array_agg(attachment.l2_uuid) AS l2_uuids
+    FROM host JOIN attachment ON attachment.cluster_uuid = host.cluster_uuid
+    WHERE host.uuid = ANY($1::uuid[]) AND attachment.state IN ('attached', 'degraded')
+    GROUP BY host.uuid
+"""
 _DESIRE = """
     INSERT INTO realization (l2_uuid, host_uuid, desired, generation, state)
     SELECT wanted.l2_uuid, host.uuid, 'present', nextval('generation'), 'realizing'
@@ -77,6 +83,11 @@ async def unattached(connection: Connection, l2_uuids: list[UUID], cluster_uuid:
     """Those of the networks that are not attached to the cluster, in the order in which they are named."""
     rows = {row["l2_uuid"] for row in await connection.fetch(_UNATTACHED, l2_uuids, cluster_uuid)}
     return [uuid for uuid in l2_uuids if uuid in rows]
+
+
+async def attached_to(connection: Connection, host_uuids: list[UUID]) -> dict[UUID, frozenset[UUID]]:
+    """The networks that are attached to the clusters of these hosts, by host."""
+    return {row["uuid"]: frozenset(row["l2_uuids"]) for row in await connection.fetch(_ATTACHED_TO, host_uuids)}
 
 
 async def desire(connection: Connection, host_uuid: UUID, l2_uuids: list[UUID]) -> list[Ordered]:

@@ -74,7 +74,8 @@ class ScriptedAgent:
     """`errors` by command type: fail with it; `silent` and `doubled`: command types not answered, or twice.
 
     `mute` loses every completion, though the work is done. `stuck`: networks that it cannot release, with the reason;
-    `orphans` is what it answers when it is asked for them. `addresses` are those of its interface.
+    `orphans` is what it answers when it is asked for them. `addresses` are those of its interface,
+    `capabilities` what it says that it can do.
     """
 
     place: Place
@@ -90,6 +91,7 @@ class ScriptedAgent:
     heard: list[Heard] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
     services: ScriptedServices = field(default_factory=ScriptedServices)
+    capabilities: list[str] = field(default_factory=lambda: ["L2VlanNetwork"])
 
     async def __aenter__(self) -> Self:
         self.session_id = uuid4()
@@ -140,7 +142,7 @@ class ScriptedAgent:
                 host_uuid=self.uuid,
                 session_id=self.session_id,
                 version="0",
-                capabilities=["L2VlanNetwork"],
+                capabilities=self.capabilities,
                 interfaces=[InterfaceFact(name="eth0", mtu=1500, up=True, addresses=self.addresses)],
                 holds=holds,
                 services=self.services.holds(),

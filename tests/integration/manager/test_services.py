@@ -41,10 +41,8 @@ async def test_providers_are_known_with_the_networks_they_are_associated_with(se
     light, dark = await services.vms.fleet.network(), await services.vms.fleet.network(name="dark")
     found = {one.uuid: one for one in (await services.client.service_provider.query()).items}
 
-    assert {one.name: one.service_types for one in found.values()} == {
-        "Beacons": ["Beacon", "Echo"],
-        "Rivals": ["Beacon", "Smoke"],
-    }
+    types = {one.name: one.service_types for one in found.values()}
+    assert (types["Beacons"], types["Rivals"]) == (["Beacon", "Echo"], ["Beacon", "Smoke"])
     assert light.uuid in found[BEACONS].attached_l2_network_uuids
     assert dark.uuid not in found[BEACONS].attached_l2_network_uuids
     assert dark.uuid in found[RIVALS].attached_l2_network_uuids

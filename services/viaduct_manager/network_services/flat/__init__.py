@@ -1,0 +1,1 @@
+"""`Flat`: services on every host that has NICs, each serving its own."""

@@ -1,0 +1,1 @@
+"""`VirtualRouter`: one router for each L3 network, on a gateway host."""

@@ -1,0 +1,1 @@
+"""Security groups on this host: a distributed, stateful filter at every NIC."""

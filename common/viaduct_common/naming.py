@@ -81,6 +81,24 @@ def nic_device_name(nic_uuid: object) -> str:
     return "vnic" + str(nic_uuid).replace("-", "")[: MAX_NAME - 4]
 
 
+def service_device_name(service_uuid: object, mac: str) -> str:
+    """The host's end of a network service's leg, which is known by its MAC.
+
+    >>> len(service_device_name("0123abcd-4567-89ab-cdef-000000000000", "fa:00:00:00:00:01"))
+    14
+    """
+    return "vs" + _digest(service_uuid, mac)
+
+
+def service_leg_name(mac: str) -> str:
+    """The other end of it, in the service's namespace.
+
+    >>> service_leg_name("fa:00:00:00:00:01")
+    'outfa0000000001'
+    """
+    return "out" + mac.replace(":", "")
+
+
 def fit(readable: str, prefix: str, *parts: object) -> str:
     """The readable name, or `prefix` (three characters at most) and a hash of the parts when that is too long."""
     if len(readable) <= MAX_NAME:

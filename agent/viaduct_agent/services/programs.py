@@ -1,7 +1,10 @@
 """Running programs to their end, here or in a named network namespace."""
 
 import asyncio
+import contextlib
+import os
 import shlex
+import signal
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -50,7 +53,9 @@ async def run(
         raise BackendFailed(f"{argv[0]} did not end within {seconds:g} s", step=shlex.join(argv)) from exc
     finally:
         if process.returncode is None:
-            process.kill()
+            # Not `process.kill()`: that may reap it before asyncio does, which then complains.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
             await asyncio.shield(process.wait())
     ran = Ran(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
     if ok is not None and ran.code not in ok:

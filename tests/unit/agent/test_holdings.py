@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from viaduct_agent import holdings as module
 from viaduct_agent.holdings import Holdings
-from viaduct_agent.links.marks import format_mark, parse_mark
+from viaduct_agent.links.marks import format_mark, format_service_mark, parse_mark, parse_service_mark
 from viaduct_agent.links.model import Link
 from viaduct_agent.links.table import LinkTable
 
@@ -38,3 +38,12 @@ def test_a_mark_is_read_only_when_it_is_exactly_ours() -> None:
     names = (f"viaduct:{str(owner).upper()}:1", f"Viaduct:{owner}:1", "viaduct:x:1")
     for alias in (None, "", "viaduct", *numbers, *names):
         assert parse_mark(alias) is None, alias
+
+
+def test_the_marks_of_services_and_of_l2_networks_are_not_each_others() -> None:
+    """Else L2 networks would adopt, and sweep, the legs of routers."""
+    service = uuid4()
+    mark = format_service_mark(service, 3)
+    assert parse_service_mark(mark) == (service, 3)
+    assert parse_mark(mark) is None
+    assert parse_service_mark(format_mark(service, 3)) is None

@@ -1,0 +1,1 @@
+"""DHCP, DNS and router advertisements by dnsmasq: its configuration, and one process for each instance."""

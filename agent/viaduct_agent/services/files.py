@@ -1,0 +1,26 @@
+"""Files of service instances: written whole or not at all, readable for programs that gave up their rights."""
+
+import os
+from pathlib import Path
+
+
+def write_file(path: Path, text: str) -> bool:
+    """Whether it is another text than before."""
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return False
+    except FileNotFoundError:
+        pass
+    scratch = path.with_name(path.name + ".new")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.chmod(0o644)  # whatever the agent's umask is
+    os.replace(scratch, path)
+    return True
+
+
+def make_directory(path: Path) -> None:
+    """With those above it that are missing."""
+    for directory in reversed([path, *path.parents]):
+        if not directory.exists():
+            directory.mkdir(exist_ok=True)
+            directory.chmod(0o755)

@@ -3,26 +3,22 @@
 queue ─► handle ─► one lane per item ─► backend ─► completion (confirmed) ─► ack
 """
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import structlog
-from prometheus_client import Counter, Histogram
 
 from viaduct_agent.backends.api import L2OnHost, Registry
 from viaduct_agent.holdings import Holdings
+from viaduct_agent.items import answer, check_deadline, do_item, do_items, read_command
 from viaduct_agent.lanes import Lanes, Turn
 from viaduct_agent.links.host import Checked, HostLinks
 from viaduct_agent.orphans import Orphanage
 from viaduct_agent.replay import Replays
-from viaduct_common import topology
-from viaduct_common.bus import Delivery, GiveBack
-from viaduct_common.bus.failures import BusError
-from viaduct_common.bus.intake import check_envelope
-from viaduct_common.errors import DeadlineExceeded, HostUnreachable, InvalidRequest, UnsupportedType, ViaductError
+from viaduct_common.bus import Delivery
+from viaduct_common.errors import HostUnreachable, ViaductError
 from viaduct_common.messages.agent import (
     CheckL2Command,
     Completion,
@@ -37,9 +33,6 @@ from viaduct_common.messages.agent import (
 )
 
 log = structlog.get_logger()
-ITEMS = Counter("viaduct_agent_items", "Items of commands by command and outcome", ["command", "outcome"])
-ITEM_SECONDS = Histogram("viaduct_agent_item_seconds", "Time of one item, its wait included", ["command"])
-_GIVE_BACK_PAUSE_SECONDS = 1.0  # a command that cannot be answered comes again at once: not in a tight loop
 
 AnyCommand = RealizeL2Command | ReleaseL2Command | CheckL2Command | SyncHostCommand
 COMMANDS: dict[str, type[AnyCommand | ListOrphansCommand]] = {
@@ -82,34 +75,23 @@ class Dispatcher:
             GiveBack: the completion could not be published; doing it again changes nothing.
             ViaductError, ValidationError: not a command that can be understood; the bus dead-letters it.
         """
-        check_envelope(delivery, max_body_bytes=topology.MAX_COMMAND_BYTES)
-        command, command_id = _parse(delivery)
-        structlog.contextvars.bind_contextvars(command=command.message_type, message_id=str(command_id))
+        command, command_id = read_command(delivery, COMMANDS)
         if isinstance(command, ListOrphansCommand):
             completion = await self._orphans(command, command_id, delivery)
         else:
             # No await up to here: turns are taken in the order in which the commands came.
             turns = [self._lanes.enter(item.l2_network.uuid) for item in command.items]
             completion = await self._items(command, command_id, turns, delivery.deadline)
-        try:
-            await self._send(completion)
-        except BusError as exc:
-            await asyncio.sleep(_GIVE_BACK_PAUSE_SECONDS)
-            raise GiveBack(f"the completion was not taken: {exc}") from exc
+        await answer(self._send, completion)
 
     async def _items(
         self, command: AnyCommand, command_id: UUID, turns: list[Turn], deadline: float | None
     ) -> Completion:
-        """Items begin in their order, each once its lane is free."""
         try:
             left: list[Orphan] = []
             if isinstance(command, SyncHostCommand):
                 left = await self._release_unlisted(command, command_id)
-            async with asyncio.TaskGroup() as tasks:
-                work = [
-                    tasks.create_task(self._item(command, item, turn, deadline))
-                    for item, turn in zip(command.items, turns, strict=True)
-                ]
+            results = await do_items(command.items, turns, partial(self._item, command, deadline))
         finally:
             for turn in turns:
                 turn.leave()
@@ -117,30 +99,15 @@ class Dispatcher:
             host_uuid=self._host_uuid,
             command=command.message_type,
             command_id=command_id,
-            items=[task.result() for task in work],
+            items=results,
             released=[orphan.l2_network_uuid for orphan in left if orphan.swept],
             orphans=[orphan for orphan in left if not orphan.swept],
         )
 
-    async def _item(self, command: AnyCommand, item: L2Desired, turn: Turn, deadline: float | None) -> ItemResult:
-        started = time.perf_counter()
+    async def _item(self, command: AnyCommand, deadline: float | None, item: L2Desired, turn: Turn) -> ItemResult:
         blank = ItemResult(l2_network_uuid=item.l2_network.uuid, generation=item.generation, outcome="done")
-        async with turn:
-            try:
-                if deadline is not None and time.monotonic() > deadline:
-                    raise DeadlineExceeded("the deadline passed before it was started; nothing was changed")
-                result = await self._work_of(command)(item, blank)
-            except ViaductError as exc:
-                result = blank.model_copy(update={"outcome": "failed", "error": exc.to_body()})
-            except Exception:
-                log.exception("item_crashed", l2_uuid=str(item.l2_network.uuid))
-                error = ViaductError("internal error; the agent's log has more under this message id")
-                result = blank.model_copy(update={"outcome": "failed", "error": error.to_body()})
-        took = time.perf_counter() - started
-        ITEMS.labels(command.message_type, result.outcome).inc()
-        ITEM_SECONDS.labels(command.message_type).observe(took)
-        _log_item(result, took)
-        return result.model_copy(update={"took_ms": round(took * 1000, 3)})
+        work, about = partial(self._work_of(command), item), str(item.l2_network.uuid)
+        return await do_item(blank, work, turn, deadline, command=command.message_type, l2_uuid=about)
 
     def _work_of(self, command: AnyCommand) -> Work:
         match command:
@@ -214,8 +181,7 @@ class Dispatcher:
             return answered
         blank = Completion(host_uuid=self._host_uuid, command=command.message_type, command_id=command_id, items=[])
         try:
-            if delivery.deadline is not None and time.monotonic() > delivery.deadline:
-                raise DeadlineExceeded("the deadline passed before it was started; nothing was changed")
+            check_deadline(delivery.deadline)
             if command.sweep and delivery.redelivered:
                 raise HostUnreachable("the sweep was interrupted; what it did not reach is as it was")
             if command.sweep:
@@ -230,31 +196,7 @@ class Dispatcher:
         return completion
 
 
-def _parse(delivery: Delivery) -> tuple[AnyCommand | ListOrphansCommand, UUID]:
-    kind = COMMANDS.get(delivery.type)
-    if kind is None:
-        raise UnsupportedType(f"no command {delivery.type!r}", type=delivery.type)
-    try:
-        command_id = UUID(delivery.message_id or "")
-    except ValueError:
-        raise InvalidRequest.of_field("message_id", "the AMQP property must be a UUID") from None
-    return kind.from_json(delivery.body), command_id
-
-
 def _status(checked: Checked) -> str:
     if not checked.present:
         return "missing"
     return "drifted" if checked.differences else "ok"
-
-
-def _log_item(result: ItemResult, took: float) -> None:
-    level = log.warning if result.outcome == "failed" else log.info
-    error = None if result.error is None else f"{result.error.code}: {result.error.message}"
-    level(
-        "item_" + result.outcome,
-        l2_uuid=str(result.l2_network_uuid),
-        generation=result.generation,
-        changes=len(result.changes),
-        error=error,
-        took_ms=round(took * 1000, 1),
-    )

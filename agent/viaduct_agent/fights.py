@@ -1,4 +1,4 @@
-"""Networks that drift again and again: repairs are put off longer and longer, and from the third on it is a storm.
+"""What drifts again and again: repairs are put off longer and longer, and from the third on it is a storm.
 
 Another program wants the host otherwise; only an operator can end that.
 """
@@ -15,8 +15,8 @@ from prometheus_client import Counter, Gauge
 from viaduct_common.messages.agent import HealthFact
 
 log = structlog.get_logger()
-STORMS = Counter("viaduct_agent_drift_storms", "Networks that began to drift again and again")
-FOUGHT_OVER = Gauge("viaduct_agent_drift_fought_over", "Networks that drift again and again now")
+STORMS = Counter("viaduct_agent_drift_storms", "Networks and services that began to drift again and again")
+FOUGHT_OVER = Gauge("viaduct_agent_drift_fought_over", "Networks and services that drift again and again now")
 WINDOW_SECONDS = 300.0  # repairs count for so long; after so long a peace the next one is again done at once
 STORM_REPAIRS = 3
 _FIRST_PAUSE_SECONDS = 1.0
@@ -36,10 +36,13 @@ class _Fight:
 
 
 class Fights:
-    """By network. `clock` tells seconds, and never goes back."""
+    """By uuid, of things of one sort; `fact` is what their health is called. `clock` tells seconds, and never goes
+    back."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, fact: str = "drift_storm", *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fact = fact
         self._clock = clock
+        self._counted = 0
         self._fights: dict[UUID, _Fight] = {}
 
     def ready_at(self, uuid: UUID) -> float:
@@ -60,7 +63,7 @@ class Fights:
         if not fight.storm and self.repairs(uuid) >= STORM_REPAIRS:
             fight.storm = True
             STORMS.inc()
-            log.warning("drift_storm", l2_uuid=str(uuid), repairs=len(fight.repairs))
+            log.warning("drift_storm", uuid=str(uuid), repairs=len(fight.repairs))
         self._count()
 
     def repairs(self, uuid: UUID) -> int:
@@ -85,7 +88,7 @@ class Fights:
             calm = over or not self.repairs(uuid)
             if fight.storm and (calm or uuid not in watched):
                 fight.storm = False
-                log.warning("drift_storm_over", l2_uuid=str(uuid))
+                log.warning("drift_storm_over", uuid=str(uuid))
                 ended += [uuid] if uuid in watched else []
             if over or uuid not in watched:
                 del self._fights[uuid]
@@ -93,11 +96,12 @@ class Fights:
         return ended
 
     def health(self) -> HealthFact:
-        """`drift_storm`: not ok while a storm lasts."""
+        """Not ok while a storm lasts."""
         storms = sorted(str(uuid) for uuid, fight in self._fights.items() if fight.storm)
         more = f" and {len(storms) - _MOST_NAMED} more" if len(storms) > _MOST_NAMED else ""
         detail = f"another program changes again and again: {', '.join(storms[:_MOST_NAMED])}{more}" if storms else ""
-        return HealthFact(name="drift_storm", ok=not storms, detail=detail)
+        return HealthFact(name=self._fact, ok=not storms, detail=detail)
 
     def _count(self) -> None:
-        FOUGHT_OVER.set(sum(fight.storm for fight in self._fights.values()))
+        before, self._counted = self._counted, sum(fight.storm for fight in self._fights.values())
+        FOUGHT_OVER.inc(self._counted - before)

@@ -11,10 +11,12 @@ from viaduct_agent.holdings import Holdings
 from viaduct_agent.links.kinds import BRIDGE
 from viaduct_agent.links.model import Link
 from viaduct_agent.links.table import LinkTable
+from viaduct_agent.services.holdings import ServiceHoldings
 from viaduct_common.bus.failures import BusError
 from viaduct_common.errors import ViaductError
 from viaduct_common.messages.agent import HealthFact, HostDrift, HostHeartbeat, HostHello, InterfaceFact
 from viaduct_common.messages.base import Report
+from viaduct_common.messages.services.commands import ServiceDrift
 
 log = structlog.get_logger()
 _MOST_INTERFACES = 1000  # some 200 bytes each; a message may have a MiB, and a host thousands of taps
@@ -35,6 +37,7 @@ class Session:
         version: str,
         capabilities: Callable[[], Awaitable[list[str]]],
         holdings: Holdings,
+        services: ServiceHoldings,
         send: SendReport,
         observe: Callable[[], Awaitable[LinkTable]],
         health: Callable[[], Awaitable[list[HealthFact]]],
@@ -45,6 +48,7 @@ class Session:
         self._version = version
         self._capabilities = capabilities
         self._holdings = holdings
+        self._services = services
         self._send = send
         self._observe = observe
         self._health = health
@@ -100,6 +104,25 @@ class Session:
             )
         )
 
+    async def service_drift(self, drift: Drift) -> None:
+        """The same of a service. Raises BusError, too.
+
+        What only tells that something is over has no place in this report.
+        """
+        if not drift.differences and drift.error is None:
+            return
+        await self._send(
+            ServiceDrift(
+                host_uuid=self._host_uuid,
+                session_id=self.session_id,
+                service_uuid=drift.uuid,
+                generation=drift.generation,
+                differences=list(drift.differences),
+                repaired=drift.repaired,
+                error=drift.error,
+            )
+        )
+
     def _heartbeat(self) -> HostHeartbeat:
         self._sequence += 1
         return HostHeartbeat(
@@ -108,6 +131,8 @@ class Session:
             sequence=self._sequence,
             digest=self._holdings.digest(),
             held=len(self._holdings),
+            services_digest=self._services.digest(),
+            services_held=len(self._services),
         )
 
     async def _hello(self) -> HostHello:
@@ -121,6 +146,7 @@ class Session:
             interfaces=[_fact(link) for link in facts],
             health=await self._health(),
             holds=self._holdings.held(),
+            services=self._services.held(),
         )
 
 

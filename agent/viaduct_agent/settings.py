@@ -27,7 +27,8 @@ class BadSettings(Exception):
 class AgentSettings(BaseSettings):
     """`interface_map` maps a `physicalInterface` (a label) to this host's own device. `ovsdb_socket` is where Open
     vSwitch's ovsdb-server listens, db.sock in $OVS_RUNDIR or /run/openvswitch if it is not set. `drift` is what is done
-    about what another hand changed: it is repaired, or only reported.
+    about what another hand changed: it is repaired, or only reported. `state_dir` is where network services keep
+    configuration and leases, of this host's agent alone; each service is compared every `service_sweep_seconds`.
 
     Without `password_file` the password is systemd's credential `amqp_password` (LoadCredential=).
     """
@@ -45,6 +46,8 @@ class AgentSettings(BaseSettings):
     drift: Policy = "repair"
     interface_map: dict[str, IfName] = Field(default_factory=dict)
     ovsdb_socket: Path | None = None
+    state_dir: Path = Path("/var/lib/viaduct-agent")
+    service_sweep_seconds: float = Field(default=60.0, gt=0, le=3600)
 
     @field_validator("amqp_url")
     @classmethod

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeAlias
+from uuid import UUID
 
 from viaduct_agent.backends.abilities import Watching
 from viaduct_agent.links.host import Checked, HostLinks
@@ -32,6 +33,10 @@ class L2OnHost:
     backend: str | None = None
     tunnel_ip: IpAddress | None = None
     peers: tuple[Peer, ...] = ()
+
+    @property
+    def uuid(self) -> UUID:
+        return self.network.uuid
 
     @classmethod
     def of(cls, item: L2Desired, interface_map: Mapping[str, str]) -> "L2OnHost":

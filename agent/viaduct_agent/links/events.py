@@ -20,7 +20,8 @@ _INDEX_AT_4 = struct.Struct("=4xI")  # struct ifaddrmsg, struct br_vlan_msg
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something about the device of this index. Only events of links tell its `name` and the `owner` in its mark.
+    """Something about the device of this index. Only events of links tell its `name`, and the `owner` in its mark or
+    the network service whose mark it has.
 
     `gone`: the device itself was deleted, not merely something of it.
     """
@@ -29,16 +30,18 @@ class Event:
     name: str | None = None
     owner: UUID | None = None
     gone: bool = False
+    service: UUID | None = None
 
 
 def parse_event(message: parse.Message) -> Event | None:
     """None for what concerns nobody: addresses that were learned come by the thousand."""
     match message.kind:
         case parse.RTM_NEWLINK | parse.RTM_DELLINK:
-            link = parse.parse_link(message.body).link
+            raw = parse.parse_link(message.body)
+            link = raw.link
             # A bridge tells of its ports in messages of its own family: DELLINK then means that a port left.
             gone = message.kind == parse.RTM_DELLINK and message.body[0] != socket.AF_BRIDGE
-            return Event(link.index, link.name, link.owner, gone)
+            return Event(link.index, link.name, link.owner, gone, raw.service)
         case kind if kind in {_RTM_NEWNEIGH, _RTM_DELNEIGH}:
             return _of_neighbour(message.body)
         case kind if kind in {_RTM_NEWADDR, _RTM_DELADDR, _RTM_NEWVLAN, _RTM_DELVLAN}:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from viaduct_agent.links import kinds
-from viaduct_agent.links.marks import parse_mark
+from viaduct_agent.links.marks import parse_mark, parse_service_mark
 from viaduct_agent.links.model import Link, with_values
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -50,11 +50,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class RawLink:
-    """A link whose master and parent are still index numbers (0: none)."""
+    """A link whose master and parent are still index numbers (0: none); `service` is the network service whose mark it
+    carries."""
 
     link: Link
     master_index: int
     parent_index: int
+    service: UUID | None = None
     _named: dict[tuple[str | None, str | None], Link] = field(default_factory=dict, compare=False, repr=False)
     _informed: "dict[Information, RawLink]" = field(default_factory=dict, compare=False, repr=False)
 
@@ -71,7 +73,7 @@ class RawLink:
         if found is None:
             kind, options, port = information
             link = with_values(self.link, kind=kind, options=options, port=port)
-            found = self._informed[information] = RawLink(link, self.master_index, self.parent_index)
+            found = self._informed[information] = RawLink(link, self.master_index, self.parent_index, self.service)
         return found
 
 
@@ -130,7 +132,8 @@ def _parse_once(body: bytes) -> RawLink:
 def _parse(body: bytes) -> RawLink:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     found = _wanted(body)
-    mark = _mark(found.get(_IFLA_IFALIAS))
+    alias = _text(found.get(_IFLA_IFALIAS))
+    mark, of_service = parse_mark(alias), parse_service_mark(alias)
     kind, options, port = _info(found.get(_IFLA_LINKINFO))
     mac = found.get(_IFLA_ADDRESS)
     link = Link(
@@ -150,7 +153,8 @@ def _parse(body: bytes) -> RawLink:
     )
     # A parent in another namespace has an index of that namespace, which would name a stranger here.
     parent = 0 if _IFLA_LINK_NETNSID in found else number(found.get(_IFLA_LINK))
-    return RawLink(link, number(found.get(_IFLA_MASTER)), 0 if parent == index else parent)
+    service = of_service[0] if of_service else None
+    return RawLink(link, number(found.get(_IFLA_MASTER)), 0 if parent == index else parent, service)
 
 
 def parse_address(body: bytes) -> tuple[int, str] | None:
@@ -181,10 +185,6 @@ def _wanted(body: bytes) -> dict[int, bytes]:
 
 
 @lru_cache(maxsize=16_384)
-def _mark(alias: bytes | None) -> tuple[UUID, int] | None:
-    return parse_mark(_text(alias))
-
-
 def _info(raw: bytes | None) -> Information:
     """Kind, options of the kind, options as a port of a bridge."""
     if raw is None:

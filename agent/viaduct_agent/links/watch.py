@@ -32,13 +32,15 @@ _MOST_AT_ONCE = 1000  # some 30 ms of work: the loop must not stand still howeve
 class Changed:
     """Devices by name, and networks by the mark that a changed device carries (it may have been renamed).
 
-    `marked` tells which of the names carries which mark. `overflow`: events were lost, everything must be looked at.
+    `marked` tells which of the names carries which mark. `services` are network services that a changed device is of.
+    `overflow`: events were lost, everything must be looked at.
     """
 
     names: frozenset[str] = frozenset()
     owners: frozenset[UUID] = frozenset()
     overflow: bool = False
     marked: frozenset[tuple[UUID, str]] = frozenset()
+    services: frozenset[UUID] = frozenset()
 
 
 async def link_changes(netlink: Netlink) -> AsyncIterator[Changed]:
@@ -131,6 +133,7 @@ class _Reader:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._names: dict[int, str] = {}
+        self._services: dict[int, UUID] = {}
         self.behind = False
 
     async def learn_names(self, netlink: Netlink) -> None:
@@ -146,6 +149,7 @@ class _Reader:
         """What was told up to now."""
         names: set[str] = set()
         marked: set[tuple[UUID, str]] = set()
+        services: set[UUID] = set()
         overflow = False
         self.behind = False
         for _ in range(_MOST_AT_ONCE):
@@ -160,12 +164,15 @@ class _Reader:
                 overflow = True
                 continue
             for message in parse.messages(data):
-                self._take(message, names, marked)
+                self._take(message, names, marked, services)
         else:
             self.behind = True
-        return Changed(frozenset(names), frozenset(owner for owner, _ in marked), overflow, frozenset(marked))
+        owners = frozenset(owner for owner, _ in marked)
+        return Changed(frozenset(names), owners, overflow, frozenset(marked), frozenset(services))
 
-    def _take(self, message: parse.Message, names: set[str], marked: set[tuple[UUID, str]]) -> None:
+    def _take(
+        self, message: parse.Message, names: set[str], marked: set[tuple[UUID, str]], services: set[UUID]
+    ) -> None:
         event = parse_event(message)
         if event is None:
             return
@@ -173,7 +180,11 @@ class _Reader:
         names |= {name for name in (known, event.name) if name is not None}
         if event.owner is not None and event.name is not None:
             marked.add((event.owner, event.name))
+        services |= {uuid for uuid in (self._services.get(event.index), event.service) if uuid is not None}
+        if event.service is not None:
+            self._services[event.index] = event.service
         if event.gone:
             self._names.pop(event.index, None)
+            self._services.pop(event.index, None)
         elif event.name is not None:
             self._names[event.index] = event.name

@@ -338,7 +338,7 @@ async def test_a_command_whose_completion_is_not_taken_goes_back(
     host: Host, network: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Acked only after the completion was confirmed; done again it changes nothing."""
-    monkeypatch.setattr("viaduct_agent.dispatch._GIVE_BACK_PAUSE_SECONDS", 0)
+    monkeypatch.setattr("viaduct_agent.items.GIVE_BACK_PAUSE_SECONDS", 0)
     host.broken_bus = True
     one = delivery(realize(network(vlan=10), 1))
     with pytest.raises(GiveBack):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -11,14 +12,18 @@ from viaduct_agent.driftreports import Drift
 from viaduct_agent.holdings import Holdings
 from viaduct_agent.links.model import Link
 from viaduct_agent.links.table import LinkTable
+from viaduct_agent.services.api import ServiceOnHost
+from viaduct_agent.services.holdings import ServiceHoldings
 from viaduct_agent.session import Session
 from viaduct_common.bus import PublishFailed
 from viaduct_common.digest import holdings_digest
 from viaduct_common.messages.agent import HealthFact, HostDrift, HostHeartbeat, HostHello
 from viaduct_common.messages.base import Report
 from viaduct_common.messages.l2 import Difference
+from viaduct_common.messages.services.commands import ServiceDrift
 
 OWNER = uuid4()
+SERVICE = uuid4()
 LINKS = {
     link.name: link
     for link in (
@@ -35,6 +40,8 @@ TABLE = LinkTable(LINKS.values())
 async def running(send: Callable[[Report], object]) -> AsyncIterator[Session]:
     holdings = Holdings()
     holdings.adopt(TABLE.owners())
+    services = ServiceHoldings()
+    services.realized(ServiceOnHost(SERVICE, "flat", 3, {}))
 
     async def observe() -> LinkTable:
         return TABLE
@@ -49,8 +56,8 @@ async def running(send: Callable[[Report], object]) -> AsyncIterator[Session]:
         send(report)
 
     session = Session(
-        uuid4(), version="1", capabilities=capabilities, holdings=holdings, send=sent, observe=observe,
-        health=health, heartbeat_seconds=0.05,
+        uuid4(), version="1", capabilities=capabilities, holdings=holdings, services=services, send=sent,
+        observe=observe, health=health, heartbeat_seconds=0.05,
     )  # fmt: skip
     task = asyncio.create_task(session.run())
     yield session
@@ -81,6 +88,8 @@ async def test_hello_comes_first_and_again_after_a_reconnect() -> None:
     assert [beat.sequence for beat in beats] == list(range(1, len(beats) + 1))
     assert {beat.session_id for beat in beats} == {hello.session_id}
     assert beats[0].held == 1
+    assert [(held.service_uuid, held.generation) for held in hello.services] == [(SERVICE, 3)]
+    assert (beats[0].services_held, beats[0].services_digest) == (1, holdings_digest([(SERVICE, 3)]))
     assert beats[0].digest != holdings_digest([(OWNER, 4)])  # not proven yet
 
 
@@ -112,6 +121,14 @@ async def test_drift_is_told_with_all_that_was_found_and_a_refusal_is_the_sender
     (report,) = [one for one in reports if isinstance(one, HostDrift)]
     assert (report.l2_network_uuid, report.generation, report.differences) == (OWNER, 4, [found])
     assert (report.policy, report.repaired, report.storm, report.repairs) == ("repair", True, True, 3)
+
+    reports.clear()
+    async with running(reports.append) as session:
+        await session.service_drift(replace(drift, uuid=SERVICE, generation=3))
+        await session.service_drift(Drift(SERVICE, 3, repaired=True))  # a storm is over
+    (of_service,) = [one for one in reports if isinstance(one, ServiceDrift)]
+    assert (of_service.service_uuid, of_service.generation, of_service.differences) == (SERVICE, 3, [found])
+    assert of_service.repaired
 
     def refuse(report: Report) -> None:
         raise PublishFailed("no broker")

@@ -115,6 +115,7 @@ class Hosts:
             "heartbeat_seconds": float(HEARTBEAT_SECONDS),
             "log_format": "json",
             "metrics_listen": "127.0.0.1:9105",
+            "state_dir": "/run/host/services",
         }
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]  # JSON scalars are TOML, too
         (host.directory / "agent.toml").write_text("".join(lines))

@@ -149,7 +149,12 @@ async def test_a_private_network_with_everything(cloud: Cloud, tmp_path: Path) -
     print(got)
     assert got["ip"] == a["ips"][0]["ip"]
     assert (await cloud.dhcp("b", tmp_path))["ip"] == b["ips"][0]["ip"]
-    print("dig", await cloud.run("a", f"dig +short @{got['dns']} beta.inside.test; dig +short @{got['dns']} -x {b['ips'][0]['ip']}"))
+    print(
+        "dig",
+        await cloud.run(
+            "a", f"dig +short @{got['dns']} beta.inside.test; dig +short @{got['dns']} -x {b['ips'][0]['ip']}"
+        ),
+    )
     print("snat", await cloud.ask("a", "198.51.100.1", 80))
     vip = await net.value("vip.create", {"l3NetworkUuid": outside["uuid"], "name": "v"})
     eip = await net.value("eip.create", {"vipUuid": vip["uuid"], "name": "e", "nicUuid": a["uuid"]})

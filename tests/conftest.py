@@ -27,7 +27,7 @@ from local_stack.service import Service
 from local_stack.stack import Stack
 from viaduct_common.client import ViaductClient
 
-PLUGIN = Path(__file__).parent / "plugins" / "viaduct-l2-macvtap"
+PLUGINS = Path(__file__).parent / "plugins"
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +55,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def installed_plugin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(tmp_path_factory.mktemp("plugin"))
+    """The example of an L2 type."""
+    return _installed("viaduct-l2-macvtap", Path(tmp_path_factory.mktemp("plugin")))
+
+
+@pytest.fixture(scope="session")
+def installed_load_balancer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example of a network service."""
+    return _installed("viaduct-lb-haproxy", Path(tmp_path_factory.mktemp("plugin")))
+
+
+def _installed(plugin: str, folder: Path) -> Path:
     source, target = folder / "source", folder / "target"
-    shutil.copytree(PLUGIN, source)
+    shutil.copytree(PLUGINS / plugin, source)
     uv = Path(sys.executable).parent / "uv"
     install = [str(uv), "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(source)]
     done = subprocess.run(install, capture_output=True, text=True, check=False)

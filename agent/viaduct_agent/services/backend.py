@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from viaduct_agent.services import conntrack, nft, records
 from viaduct_agent.services.announce import announce
 from viaduct_agent.services.api import CheckedService, ServiceOnHost
-from viaduct_agent.services.dnsmasq import serve as dnsmasq
 from viaduct_agent.services.files import make_directory
 from viaduct_agent.services.layout import Layout
 from viaduct_agent.services.programs import may_make_namespaces
@@ -31,7 +30,7 @@ from viaduct_common.messages.l2 import Difference
 
 log = structlog.get_logger()
 S = TypeVar("S", bound=WireModel)
-PROGRAMS = ("ip", "nsenter", "sysctl", "nft", "conntrack", "dnsmasq")
+_PROGRAMS = ("ip", "nsenter", "sysctl", "nft", "conntrack")
 _ROUNDS = 3  # the kernel takes routes away with the address that they needed: the next look finds them missing
 
 
@@ -40,6 +39,7 @@ class SpaceBackend(ABC):
 
     kind: ClassVar[str]
     prefix: ClassVar[str]  # of its namespaces' names
+    program: ClassVar[str]  # that serves in them, and the name of its directory
 
     def __init__(self, tools: ServiceTools) -> None:
         self._tools = tools
@@ -56,7 +56,7 @@ class SpaceBackend(ABC):
         return None
 
     async def unavailable(self) -> ViaductError | None:
-        missing = [program for program in PROGRAMS if shutil.which(program) is None]
+        missing = [program for program in (*_PROGRAMS, self.program) if shutil.which(program) is None]
         if missing:
             return PreconditionFailed(f"this host has no {', '.join(missing)}", programs=missing)
         if not await asyncio.to_thread(may_make_namespaces):
@@ -122,8 +122,8 @@ class SpaceBackend(ABC):
 
     async def remove(self, uuid: UUID) -> tuple[str, ...]:
         directory, done = self._directory / str(uuid), []
-        if await self._supervisor.stop(directory / dnsmasq.PROGRAM):
-            done.append("kill $(cat dnsmasq.pid)")
+        if await self._supervisor.stop(directory / self.program):
+            done.append(f"kill $(cat {self.program}.pid)")
         done += await remove_space(uuid, f"{self.prefix}{uuid}", self._tools, openvswitch=self._ports(uuid))
         table = self.host_table(uuid)
         if table is not None and await nft.remove_table("bridge", table, self._tools.netns):
@@ -147,7 +147,7 @@ class SpaceBackend(ABC):
         if self._tools.netns is not None:  # hosts on one machine share its names: ours are those that we remember
             present &= remembered
         for uuid in present:
-            self._supervisor.adopt(self._directory / str(uuid) / dnsmasq.PROGRAM)
+            self._supervisor.adopt(self._directory / str(uuid) / self.program)
         found = {uuid: records.load(self._directory / str(uuid)).generation for uuid in present}
         return {**dict.fromkeys(remembered, 0), **found}
 
@@ -174,21 +174,21 @@ class SpaceBackend(ABC):
         return done
 
     async def _apply_programs(self, layout: Layout, directory: Path, *, anew: bool) -> list[str]:
-        own = directory / dnsmasq.PROGRAM
-        if layout.served is not None:
-            return await dnsmasq.serve(own, layout.space.name, layout.served, self._supervisor, anew=anew)
+        own = directory / self.program
+        if layout.serving is not None:
+            return await layout.serving.serve(own, layout.space.name, self._supervisor, anew=anew)
         if not own.exists():
             return []
         await self._supervisor.stop(own)
         await asyncio.to_thread(shutil.rmtree, own)
-        return ["kill $(cat dnsmasq.pid)"]
+        return [f"kill $(cat {self.program}.pid)"]
 
     def _program_differences(self, layout: Layout, directory: Path) -> Sequence[Difference]:
-        own = directory / dnsmasq.PROGRAM
-        if layout.served is not None:
-            return dnsmasq.differences(own, layout.space.name, layout.served)
+        own = directory / self.program
+        if layout.serving is not None:
+            return layout.serving.differences(own, layout.space.name)
         if own.exists():
-            return [Difference(device=dnsmasq.PROGRAM, attribute="running", desired=False, actual=True)]
+            return [Difference(device=self.program, attribute="running", desired=False, actual=True)]
         return []
 
     def _translations(self, want: ServiceOnHost, before: records.Record) -> frozenset[conntrack.Translation]:

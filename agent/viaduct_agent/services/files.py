@@ -1,7 +1,10 @@
 """Files of service instances: written whole or not at all, readable for programs that gave up their rights."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+from viaduct_common.messages.l2 import Difference
 
 
 def write_file(path: Path, text: str) -> bool:
@@ -24,3 +27,21 @@ def make_directory(path: Path) -> None:
         if not directory.exists():
             directory.mkdir(exist_ok=True)
             directory.chmod(0o755)
+
+
+def read_file(path: Path) -> str:
+    """Empty if it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def content_differences(directory: Path, files: Mapping[str, str]) -> list[Difference]:
+    """Files that are missing, or that another hand changed; `files` has what should be in each, by name."""
+    found = {name: read_file(directory / name) for name in files}
+    return [
+        Difference(device=name, attribute="content", desired=text, actual=found[name] or None)
+        for name, text in files.items()
+        if found[name] != text
+    ]

@@ -9,6 +9,7 @@ from viaduct_agent.services import flat_rules, routing, translation
 from viaduct_agent.services.api import ServiceOnHost
 from viaduct_agent.services.backend import SpaceBackend, parsed
 from viaduct_agent.services.dnsmasq.config import Served
+from viaduct_agent.services.dnsmasq.serve import PROGRAM, Dnsmasq
 from viaduct_agent.services.layout import Layout
 from viaduct_agent.services.router import SYSCTLS, tcp_ports, udp_ports
 from viaduct_agent.services.space import INSIDE, Space, WantedLeg, wanted_leg
@@ -25,6 +26,7 @@ class FlatBackend(SpaceBackend):
 
     kind: ClassVar[str] = FLAT
     prefix: ClassVar[str] = PREFIX
+    program: ClassVar[str] = PROGRAM
 
     def layout(self, want: ServiceOnHost) -> Layout:
         return flat_layout(want, parsed(FlatSpec, want))
@@ -79,7 +81,7 @@ def flat_layout(want: ServiceOnHost, spec: FlatSpec) -> Layout:
             )
         ),
         host_rules=flat_rules.table(_kept(want.uuid, spec, inside, gateways)),
-        served=served,
+        serving=None if served is None else Dnsmasq(served),
         translations=translation.translations(eips, (), ()),
     )
 

@@ -7,6 +7,7 @@ from viaduct_agent.services import routing, translation
 from viaduct_agent.services.api import ServiceOnHost
 from viaduct_agent.services.backend import SpaceBackend, parsed
 from viaduct_agent.services.dnsmasq.config import Served
+from viaduct_agent.services.dnsmasq.serve import PROGRAM, Dnsmasq
 from viaduct_agent.services.layout import Layout
 from viaduct_agent.services.space import INSIDE, Space, wanted_leg
 from viaduct_common.messages.services.specs import VIRTUAL_ROUTER, DhcpSpec, DnsSpec, RouterSpec
@@ -34,6 +35,7 @@ class VirtualRouterBackend(SpaceBackend):
 
     kind: ClassVar[str] = VIRTUAL_ROUTER
     prefix: ClassVar[str] = PREFIX
+    program: ClassVar[str] = PROGRAM
 
     def layout(self, want: ServiceOnHost) -> Layout:
         return router_layout(want, parsed(RouterSpec, want))
@@ -75,7 +77,7 @@ def router_layout(want: ServiceOnHost, spec: RouterSpec) -> Layout:
     return Layout(
         space=space,
         rules=translation.table(rules),
-        served=served(spec),
+        serving=None if (wanted := served(spec)) is None else Dnsmasq(wanted),
         translations=translation.translations(spec.eips, spec.port_forwardings, spec.snat),
     )
 

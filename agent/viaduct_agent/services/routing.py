@@ -8,13 +8,12 @@ import zlib
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 
-from viaduct_agent.services.space import MAIN, Route, Rule, Version, WantedLeg
+from viaduct_agent.services.space import MAIN, MAIN_RULES, Route, Rule, Version, WantedLeg
 from viaduct_common.errors import InvalidRequest
 from viaduct_common.messages.services.specs import EipRule, Leg
 
 Address = IPv4Address | IPv6Address
 _TO_INSIDE, _BY_MARK, _BY_SOURCE = 1000, 1100, 1200
-_ALL_ELSE = 32766  # the kernel's own, without which nobody looks into the main table
 _OWN_TABLES = 0x10000  # above those that have names
 
 
@@ -53,7 +52,7 @@ def main_routes(legs: Sequence[tuple[Leg, str]], preferred: Sequence[Address]) -
 
 def rules(inside: WantedLeg, legs: Sequence[Leg], eips: Sequence[EipRule], *, marked: bool) -> list[Rule]:
     """Which table when."""
-    found = [Rule(4, _ALL_ELSE, MAIN), Rule(6, _ALL_ELSE, MAIN)]
+    found = [*MAIN_RULES]
     for address in inside.addresses:
         network = ip_interface(address).network
         found.append(Rule(_version(network), _TO_INSIDE, MAIN, target=str(network)))

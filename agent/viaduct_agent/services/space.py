@@ -77,6 +77,10 @@ class Rule:
         return " ".join([*words, f"lookup {self.table}"])
 
 
+# The kernel's own rules, without which nobody looks into the main table.
+MAIN_RULES = frozenset({Rule(4, 32766, MAIN), Rule(6, 32766, MAIN)})
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """The whole of it. `name` is the namespace's, and holds the instance's uuid; `mark` is the legs' alias."""
@@ -86,7 +90,7 @@ class Space:
     mark: str
     legs: tuple[WantedLeg, ...]
     routes: frozenset[Route] = frozenset()
-    rules: frozenset[Rule] = frozenset()
+    rules: frozenset[Rule] = MAIN_RULES
     sysctls: tuple[tuple[str, str], ...] = field(default=())
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from viaduct_agent.dispatch import COMMANDS
+from viaduct_agent.services.dispatch import COMMANDS as SERVICE_COMMANDS
 from viaduct_agent.settings import load_settings
 from viaduct_common import errors, topology
 from viaduct_common.messages.base import QueryBody
@@ -144,7 +145,7 @@ def test_events_are_those_that_the_code_announces(notes: ModuleType) -> None:
         types = {"type"} if "topology.EVENTS" in path.read_text() else set()
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr in {"event", "announce"}:
+                if node.func.attr in {"event", "event_of", "announce"}:
                     announced |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
             elif isinstance(node, ast.keyword) and node.arg in types and isinstance(node.value, ast.Constant):
                 announced.add(str(node.value.value))
@@ -154,8 +155,8 @@ def test_events_are_those_that_the_code_announces(notes: ModuleType) -> None:
 
 
 def test_every_command_and_report_is_described(generate: ModuleType) -> None:
-    """What the agent's dispatcher takes and what the manager's ear hears."""
-    assert {command.message_type for command in generate.COMMANDS} == set(COMMANDS)
+    """What the agent's dispatchers take and what the manager's ear hears."""
+    assert {command.message_type for command in generate.COMMANDS} == set(COMMANDS) | set(SERVICE_COMMANDS)
     text = (DOCS / "contract.md").read_text()
     for report in generate.REPORTS:
         assert f"#### `{report.message_type}`" in text

@@ -1,41 +1,25 @@
 """Network services as their users meet them: requests over AMQP, then real clients in VMs on real hosts.
 
-private network ─ router on a gateway host ─ public network ─ the world
+VMs ─ private network ─ router on a gateway host ─ public network ─ the world
 """
 
 import asyncio
 import os
 import shlex
-import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
 from contract.plain import Plain
-from lab import Vm
+from integration.stack.cloud import WORLD, Cloud, RunningVm, other_address, until
 from lab.features import running_kernel_supports
 
 from local_stack.stack import Stack
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
-WAIT_SECONDS = 30.0
-SCRIPT = """#!/bin/sh
-[ "$1" = bound ] || exit 0
-ip addr replace "$ip/$mask" dev eth0
-[ -z "$router" ] || ip route replace default via "$router"
-env > "$GOT"
-"""
-# Tells each client the address that it comes from.
-SERVER = """
-import socketserver
-class H(socketserver.BaseRequestHandler):
-    def handle(self): self.request.sendall(self.client_address[0].encode())
-class S(socketserver.ThreadingTCPServer): allow_reuse_address = True
-S(("", {port}), H).serve_forever()
-"""
+ROUTED = {"VirtualRouter": ["DHCP", "DNS", "SNAT", "EIP", "PortForwarding"]}
+GUARDED = {"Flat": ["DHCP"], "SecurityGroup": ["SecurityGroup"]}
+MOVED_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -47,126 +31,200 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@dataclass
-class Cloud:
-    """Whoever uses the services, and the VMs that it has started."""
-
-    stack: Stack
-    net: Plain
-    hosts: dict[str, dict[str, Any]]
-    account: str = field(default_factory=lambda: str(uuid4()))
-    vms: dict[str, Vm] = field(default_factory=dict)
-
-    async def network(self, name: str, kind: str, interface: str, **own: Any) -> dict[str, Any]:
-        zone = (await self.net.value("zone.query", {}))["items"][0]["uuid"]
-        body = {"zoneUuid": zone, "name": name, "type": kind, "physicalInterface": interface, "mtu": 1400, **own}
-        created: dict[str, Any] = await self.net.value("l2.create", body)
-        for cluster in sorted({host["clusterUuid"] for host in self.hosts.values()}):
-            pair = {"l2NetworkUuid": created["uuid"], "clusterUuid": cluster}
-            assert (await self.net.value("l2.attach", pair))["state"] == "succeeded"
-        return created
-
-    async def provider(self, name: str) -> str:
-        found = (await self.net.value("serviceProvider.query", {"filters": {"name": name}}))["items"]
-        uuid: str = found[0]["uuid"]
-        return uuid
-
-    async def start(self, name: str, host: str, l3: str, **nic: Any) -> dict[str, Any]:
-        """A VM without an address of its own: it is to get one."""
-        body = {"vmUuid": str(uuid4()), "hostUuid": self.hosts[host]["uuid"], "accountUuid": self.account}
-        nics = await self.net.value("vm.prepareNetworks", {**body, "nics": [{"l3NetworkUuid": l3, **nic}]})
-        made: dict[str, Any] = nics[0]
-        there = self.stack.hosts.host(host)
-        self.vms[name] = await asyncio.to_thread(
-            there.add_vm, name, made["bridge"], mac=made["mac"], device=made["deviceName"]
-        )
-        return made
-
-    async def run(self, vm: str, command: str, *, check: bool = True) -> str:
-        done = await asyncio.to_thread(self.vms[vm].run, command, check=check)
-        return done.stdout
-
-    async def dhcp(self, vm: str, directory: Path) -> dict[str, str]:
-        script, got = directory / f"{vm}.sh", directory / f"{vm}.got"
-        script.write_text(SCRIPT)
-        script.chmod(0o755)
-        options = "-O 121 -O 249 -O mtu -O domain -O hostname -O router -O dns"
-        await self.run(vm, f"GOT={got} udhcpc -i eth0 -f -n -q -t 5 -T 1 -s {script} {options}", check=False)
-        return dict(line.split("=", 1) for line in got.read_text().splitlines() if "=" in line) if got.exists() else {}
-
-    async def serve(self, vm: str, port: int) -> None:
-        command = f"python3 -c {shlex.quote(SERVER.format(port=port))} > /dev/null 2>&1 &"
-        await self.run(vm, command)
-
-    async def ask(self, vm: str, address: str, port: int) -> str:
-        """The address that a server saw us come from; empty if there was no answer."""
-        return (await self.run(vm, f"timeout 3 nc -d {address} {port}", check=False)).strip()
-
-
-@pytest.fixture
-async def cloud(stack: Stack) -> AsyncIterator[Cloud]:
+@pytest.fixture(scope="module")
+async def furnished(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud]:
     env = dict(line.split("=", 1) for line in shlex.split((stack.run_dir.path / "env").read_text()) if "=" in line)
     async with Plain(env["VIADUCT_AMQP_URL"]) as net:
         hosts = {host["name"]: host for host in (await net.value("host.query", {}))["items"]}
-        cloud = Cloud(stack, net, hosts)
+        cloud = Cloud(stack, net, hosts, Path(tmp_path_factory.mktemp("vms")))
+        await cloud.furnish()
         yield cloud
-        for vm in cloud.vms.values():
-            await asyncio.to_thread(vm.remove)
 
 
-async def test_a_private_network_with_everything(cloud: Cloud, tmp_path: Path) -> None:
-    net = cloud.net
-    for name in ("host2", "host3"):
-        await net.value("host.update", {"uuid": cloud.hosts[name]["uuid"], "labels": {"gateway": "true"}})
-    private = await cloud.network("private", "L2NoVlanNetwork", "eth1")
-    public = await cloud.network("public", "L2VxlanNetwork", "eth0", vni=99)
-    outside = await net.value("l3.create", {"l2NetworkUuid": public["uuid"], "name": "outside", "category": "public"})
-    inside = await net.value(
-        "l3.create",
-        {"l2NetworkUuid": private["uuid"], "name": "inside", "dnsDomain": "inside.test", "dns": ["198.51.100.1"]},
-    )
-    for l3, cidr in ((inside, "10.10.0.0/24"), (outside, "198.51.100.0/24")):
-        await net.value("range.create", {"l3NetworkUuid": l3["uuid"], "networkCidr": cidr}, key="ipam")
-    router = await cloud.provider("VirtualRouter")
-    types = ["DHCP", "DNS", "SNAT", "EIP", "PortForwarding"]
-    began = time.monotonic()
-    attached = await net.value("l3.attachServices", {"l3NetworkUuid": inside["uuid"], "services": {router: types}})
-    print("attached", time.monotonic() - began, attached)
+@pytest.fixture
+async def cloud(furnished: Cloud) -> AsyncIterator[Cloud]:
+    yield furnished
+    await furnished.stop_all()
 
-    world = await asyncio.to_thread(
-        cloud.stack.hosts.host("host1").add_vm, "world", public["bridgeName"], address="198.51.100.1/24"
+
+@pytest.fixture
+async def world(cloud: Cloud) -> RunningVm:
+    assert cloud.world is not None
+    return cloud.world
+
+
+async def test_vms_get_addresses_names_and_a_way_out(cloud: Cloud) -> None:
+    """Those of the network and nobody else; a server outside sees the router's address."""
+    l3 = await cloud.subnet(
+        cloud.private,
+        ROUTED,
+        dnsDomain="inside.test",
+        mtu=1300,
+        hostRoutes=[{"prefix": "192.0.2.0/24", "nextHop": "10.1.0.9"}],
     )
-    cloud.vms["world"] = world
-    await cloud.serve("world", 80)
-    began = time.monotonic()
-    a = await cloud.start("a", "host1", inside["uuid"], hostName="alpha")
-    print("prepared", time.monotonic() - began)
-    b = await cloud.start("b", "host3", inside["uuid"], hostName="beta")
-    rows = (await net.value("service.query", {}))["items"]
-    for row in rows:
-        print(row)
-    got = await cloud.dhcp("a", tmp_path)
-    print(got)
-    assert got["ip"] == a["ips"][0]["ip"]
-    assert (await cloud.dhcp("b", tmp_path))["ip"] == b["ips"][0]["ip"]
-    print(
-        "dig",
-        await cloud.run(
-            "a", f"dig +short @{got['dns']} beta.inside.test; dig +short @{got['dns']} -x {b['ips'][0]['ip']}"
-        ),
-    )
-    print("snat", await cloud.ask("a", "198.51.100.1", 80))
-    vip = await net.value("vip.create", {"l3NetworkUuid": outside["uuid"], "name": "v"})
-    eip = await net.value("eip.create", {"vipUuid": vip["uuid"], "name": "e", "nicUuid": a["uuid"]})
-    settled = await net.value("service.await", {"subjectUuid": eip["uuid"]})
-    print(settled)
-    await cloud.serve("a", 8080)
-    print("eip", await cloud.ask("world", vip["ip"], 8080), await cloud.ask("a", "198.51.100.1", 80), vip["ip"])
-    where = [row for row in (await net.value("service.query", {"filters": {"kind": "virtualRouter"}}))["items"]]
-    gateway = next(name for name, host in cloud.hosts.items() if host["uuid"] == where[0]["hostUuid"])
-    print("gateway", gateway)
-    began = time.monotonic()
-    await asyncio.to_thread(cloud.stack.hosts.host(gateway).stop, hard=True)
-    while not await cloud.ask("world", vip["ip"], 8080):
-        assert time.monotonic() - began < 60
-    print("moved after", time.monotonic() - began)
+    a, b = await cloud.start("a", "host1", l3, hostName="alpha"), await cloud.start("b", "host3", l3)
+    got = await a.dhcp()
+    assert (got["ip"], got["mask"], got["mtu"], got["domain"]) == (a.ip, "24", "1300", "inside.test")
+    assert got["router"] == got["dns"] == a.nic["gateway"]
+    assert "192.0.2.0" in await a.run("cat " + str(a.directory / "a.got")) or "staticroutes" in got or "opt249" in got
+    assert (await b.dhcp())["ip"] == b.ip
+    assert await a.pings(b.ip)
+    name = f"ip-{b.ip.replace('.', '-')}.inside.test"
+    assert await a.run(f"dig +short @{got['dns']} {name}") == b.ip
+    assert await b.run(f"dig +short @{got['dns']} -x {a.ip}") == "alpha.inside.test."
+
+    snat = next(one["config"] for one in l3["services"] if one["serviceType"] == "SNAT")
+    assert await a.ask(WORLD, 80) == await b.ask(WORLD, 80) == snat["publicIp"]
+
+    stranger = await asyncio.to_thread(cloud.stack.hosts.host("host2").add_vm, "stranger", cloud.private["bridgeName"])
+    try:
+        assert await RunningVm(stranger, {}, cloud.directory).dhcp(tries=2) == {}
+    finally:
+        await asyncio.to_thread(stranger.remove)
+
+
+async def test_public_addresses_lead_to_vms(cloud: Cloud, world: RunningVm) -> None:
+    """An EIP both ways, forwarded ports from allowed sources alone, and gone when they are deleted."""
+    l3 = await cloud.subnet(cloud.private, ROUTED)
+    a, b = await cloud.start("a", "host1", l3), await cloud.start("b", "host2", l3)
+    for one in (a, b):
+        await one.dhcp()
+        await one.serve(8080, 8081)
+    vip, shared = await cloud.vip(), await cloud.vip()
+    eip = await cloud.net.value("eip.create", {"vipUuid": vip["uuid"], "name": "eip", "nicUuid": a.nic["uuid"]})
+    body = {"vipUuid": shared["uuid"], "name": "pf", "protocol": "TCP", "nicUuid": b.nic["uuid"]}
+    span = {"vipPortStart": 80, "vipPortEnd": 81, "privatePortStart": 8080, "privatePortEnd": 8081}
+    allowed = await cloud.net.value("portForwarding.create", {**body, **span, "allowedCidr": f"{WORLD}/32"})
+    refused = {"vipPortStart": 90, "privatePortStart": 8080, "allowedCidr": "203.0.113.0/24"}
+    await cloud.net.value("portForwarding.create", {**body, **refused})
+    await cloud.settled(eip["uuid"])
+    await cloud.settled(allowed["uuid"])
+
+    assert await world.ask(vip["ip"], 8080) == WORLD
+    assert await a.ask(WORLD, 80) == vip["ip"]
+    for port in (80, 81):
+        assert await world.ask(shared["ip"], port) == WORLD
+    assert await world.ask(shared["ip"], 90) == ""
+
+    await cloud.net.value("eip.delete", {"uuid": eip["uuid"]})
+    await cloud.settled(l3["uuid"])
+    assert await world.ask(vip["ip"], 8080) == ""
+    snat = next(one["config"] for one in l3["services"] if one["serviceType"] == "SNAT")
+    assert await a.ask(WORLD, 80) == snat["publicIp"]
+
+
+async def test_security_groups_admit_what_their_rules_say(cloud: Cloud) -> None:
+    """From the VM's first packet on; a change to a group is there when `service.await` says so; no other's address."""
+    l3 = await cloud.subnet(cloud.private, GUARDED)
+    group = await cloud.net.value("securityGroup.create", {"name": "web"})
+    attach = {"securityGroupUuid": group["uuid"], "l3NetworkUuids": [l3["uuid"]]}
+    await cloud.net.value("securityGroup.attachL3", attach)
+    web = await cloud.start("web", "host1", l3, securityGroupUuids=[group["uuid"]])
+    near, far = await cloud.start("near", "host1", l3), await cloud.start("far", "host2", l3)
+    for one in (web, near, far):
+        assert (await one.dhcp())["ip"] == one.ip
+    await web.serve(80, 81)
+    for other in (near, far):
+        assert await other.ask(web.ip, 80) == ""
+        assert not await other.pings(web.ip)
+    assert await web.pings(far.ip)
+
+    rule = {"direction": "ingress", "protocol": "TCP", "ports": [{"start": 80}], "cidrs": [f"{far.ip}/32"]}
+    body = {"securityGroupUuid": group["uuid"], "rules": [rule]}
+    await cloud.net.value("securityGroup.addRules", body)
+    await cloud.settled(group["uuid"])
+    assert await far.ask(web.ip, 80) == far.ip
+    assert (await far.ask(web.ip, 81), await near.ask(web.ip, 80)) == ("", "")
+
+    join = {"securityGroupUuid": group["uuid"], "nicUuids": [near.nic["uuid"]]}
+    await cloud.net.value("securityGroup.addNics", join)
+    await cloud.settled(group["uuid"])
+    assert await near.ask(web.ip, 81) == near.ip
+
+    spoofed = other_address(far.ip)
+    await far.run(f"ip addr add {spoofed}/24 dev eth0")
+    assert await far.run(f"ping -n -q -c 2 -i 0.2 -W 1 -I {spoofed} {near.ip}", check=False) != ""
+    assert "0 received" in await far.run(f"ping -n -c 2 -i 0.2 -W 1 -I {spoofed} {near.ip}", check=False)
+
+
+async def test_a_flat_network_is_served_on_each_host_by_itself(cloud: Cloud) -> None:
+    """With the cable cut each VM still gets its address; none of it is heard elsewhere."""
+    l3 = await cloud.subnet(cloud.private, {"Flat": ["DHCP", "DNS"]}, dnsDomain="flat.test")
+    a, b = await cloud.start("a", "host1", l3, hostName="one"), await cloud.start("b", "host2", l3, hostName="two")
+    with cloud.stack.hosts.lab.capture("trunk", "udp port 67 or udp port 68") as wire:
+        got = [await one.dhcp() for one in (a, b)]
+        assert [one["ip"] for one in got] == [a.ip, b.ip]
+        assert got[0]["serverid"] == got[1]["serverid"]
+        assert await a.run(f"dig +short @{got[0]['dns']} two.flat.test") == b.ip
+        assert await a.pings(b.ip)
+        assert wire.lines() == []
+
+
+async def test_a_router_moves_when_its_host_dies(cloud: Cloud, world: RunningVm) -> None:
+    """With its addresses: whoever was reached by an EIP is reached again, and the host has no router when it returns."""
+    l3 = await cloud.subnet(cloud.private, ROUTED)
+    a = await cloud.start("a", "host1", l3)
+    await a.dhcp()
+    await a.serve(8080)
+    vip = await cloud.vip()
+    eip = await cloud.net.value("eip.create", {"vipUuid": vip["uuid"], "name": "eip", "nicUuid": a.nic["uuid"]})
+    await cloud.settled(eip["uuid"])
+    assert await world.ask(vip["ip"], 8080) == WORLD
+    before = await cloud.gateway_of(l3)
+    host = cloud.stack.hosts.host(before)
+    await asyncio.to_thread(host.stop, hard=True)
+    try:
+
+        async def answers() -> bool:
+            return await world.ask(vip["ip"], 8080) == WORLD
+
+        took = await until(answers, "an answer by way of another gateway", seconds=MOVED_SECONDS)
+        print(f"the router was away for {took:.1f} s")
+        after = await cloud.gateway_of(l3)
+        assert after not in ("", before)
+        assert await a.ask(WORLD, 80) == vip["ip"]
+    finally:
+        await asyncio.to_thread(host.start)
+        await asyncio.to_thread(cloud.stack.start_agents, [before])
+
+    async def returned() -> bool:
+        return (await cloud.net.value("host.get", {"uuid": cloud.hosts[before]["uuid"]}))["state"] == "connected"
+
+    await until(returned, "the host")
+    await cloud.settled(l3["uuid"])
+    assert await cloud.gateway_of(l3) == after
+
+
+async def test_what_is_given_back_leaves_nothing(cloud: Cloud) -> None:
+    """No device, namespace, rule or program on any host, no address in use."""
+    hosts = [cloud.stack.hosts.host(name) for name in cloud.hosts]
+
+    async def seen() -> list[str]:
+        command = "ip -br link | sort; ip netns list | sort; nft list tables; pgrep -a dnsmasq; true"
+        return [(await asyncio.to_thread(host.run, command)).stdout for host in hosts]
+
+    before = await seen()
+    types = {"VirtualRouter": ["DNS", "SNAT", "EIP"], **GUARDED}
+    l3 = await cloud.subnet(cloud.private, types)
+    group = await cloud.net.value("securityGroup.create", {"name": "all"})
+    attach = {"securityGroupUuid": group["uuid"], "l3NetworkUuids": [l3["uuid"]]}
+    await cloud.net.value("securityGroup.attachL3", attach)
+    for number, host in enumerate(cloud.hosts):
+        await cloud.start(f"v{number}", host, l3, securityGroupUuids=[group["uuid"]])
+    assert await seen() != before
+    vms = [one.nic["uuid"] for one in cloud.vms]
+    refusal = await cloud.net.refusal("securityGroup.delete", {"uuid": group["uuid"]})
+    assert refusal["code"] == "IN_USE", (refusal, vms)
+    await cloud.stop_all()
+    await cloud.net.value("securityGroup.delete", {"uuid": group["uuid"]})
+    providers = {one["providerUuid"] for one in l3["services"]}
+    by_provider = {
+        uuid: [one["serviceType"] for one in l3["services"] if one["providerUuid"] == uuid] for uuid in providers
+    }
+    await cloud.net.value("l3.detachServices", {"l3NetworkUuid": l3["uuid"], "services": by_provider})
+
+    async def as_before() -> bool:
+        return await seen() == before
+
+    await until(as_before, "hosts as they were")
+    await cloud.net.value("l3.delete", {"uuid": l3["uuid"]})

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -21,7 +21,7 @@ from viaduct_agent.services.layout import Layout
 from viaduct_agent.services.programs import may_make_namespaces
 from viaduct_agent.services.space import INSIDE
 from viaduct_agent.services.spacelook import do, look, namespace_exists, namespaces, remove_space
-from viaduct_agent.services.spaceplan import Step, plan_namespace, plan_space
+from viaduct_agent.services.spaceplan import Step, plan_namespace, plan_space, require_bridges
 from viaduct_agent.services.supervise import Supervisor
 from viaduct_agent.services.tools import ServiceTools
 from viaduct_common.errors import BackendFailed, InvalidRequest, PreconditionFailed, ViaductError
@@ -31,6 +31,7 @@ from viaduct_common.messages.l2 import Difference
 log = structlog.get_logger()
 S = TypeVar("S", bound=WireModel)
 _PROGRAMS = ("ip", "nsenter", "sysctl", "nft", "conntrack")
+_AT_ONCE = 8  # each runs several programs
 _ROUNDS = 3  # the kernel takes routes away with the address that they needed: the next look finds them missing
 
 
@@ -44,7 +45,9 @@ class SpaceBackend(ABC):
     def __init__(self, tools: ServiceTools) -> None:
         self._tools = tools
         self._directory = tools.state_dir / self.kind
-        self._supervisor = Supervisor()
+        self._changed: asyncio.Queue[UUID] = asyncio.Queue()
+        self._supervisor = Supervisor(on_end=lambda directory: self._changed.put_nowait(UUID(directory.parent.name)))
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._announcing: set[asyncio.Task[None]] = set()
 
     @abstractmethod
@@ -64,12 +67,30 @@ class SpaceBackend(ABC):
         return None
 
     async def apply(self, want: ServiceOnHost) -> tuple[str, ...]:
+        async with self._slots:
+            return await self._apply(want)
+
+    async def check(self, want: ServiceOnHost) -> CheckedService:
+        async with self._slots:
+            return await self._check(want)
+
+    async def remove(self, uuid: UUID) -> tuple[str, ...]:
+        async with self._slots:
+            return await self._remove(uuid)
+
+    async def changes(self) -> AsyncIterator[UUID]:
+        """Instances whose programs ended by themselves."""
+        while True:
+            yield await self._changed.get()
+
+    async def _apply(self, want: ServiceOnHost) -> tuple[str, ...]:
         layout, directory = self.layout(want), self._directory / str(want.uuid)
+        name = layout.space.name
+        have = await look(layout.space, self._tools)
+        require_bridges(layout.space, have)
         before = records.load(directory)
         make_directory(directory)
         done, anew = [], False
-        name = layout.space.name
-        have = await look(layout.space, self._tools)
         steps = plan_namespace(layout.space, have)
         await do(steps, name, self._tools)
         done += _commands(steps, name)
@@ -94,7 +115,7 @@ class SpaceBackend(ABC):
         records.save(directory, record)
         return tuple(done)
 
-    async def check(self, want: ServiceOnHost) -> CheckedService:
+    async def _check(self, want: ServiceOnHost) -> CheckedService:
         layout, directory = self.layout(want), self._directory / str(want.uuid)
         name = layout.space.name
         if not namespace_exists(name):
@@ -120,7 +141,7 @@ class SpaceBackend(ABC):
         commands += [f"{one.device}: {one.attribute}" for one in programs]
         return CheckedService(present=True, differences=tuple(differences), steps=tuple(commands))
 
-    async def remove(self, uuid: UUID) -> tuple[str, ...]:
+    async def _remove(self, uuid: UUID) -> tuple[str, ...]:
         directory, done = self._directory / str(uuid), []
         if await self._supervisor.stop(directory / self.program):
             done.append(f"kill $(cat {self.program}.pid)")

@@ -47,12 +47,13 @@ async def look(want: Space, tools: ServiceTools) -> Have:
     Raises:
         BackendFailed: a program failed.
     """
-    outers = _outers(want, tools)
+    on_host = asyncio.gather(_outers(want, tools), _bridges(want, tools))
     if not namespace_exists(want.name):
-        return Have(outers=await outers)
+        outers, bridges = await on_host
+        return Have(outers=outers, bridges=bridges)
     batch = "address show\nroute show table all\nrule show\n"
-    seen, (inside, rules6, sysctls) = await asyncio.gather(
-        outers,
+    (outers, bridges), (inside, rules6, sysctls) = await asyncio.gather(
+        on_host,
         asyncio.gather(
             _ip(want.name, batch),
             _ip(want.name, "rule show\n", "-6"),
@@ -62,11 +63,12 @@ async def look(want: Space, tools: ServiceTools) -> Have:
     devices, routes, rules = inside
     return Have(
         namespace=True,
-        outers=seen,
+        outers=outers,
         inners=dict(_inners(devices)),
         routes=frozenset(route for route in map(_route, routes) if route is not None),
         rules=frozenset([*_rules(rules, 4), *_rules(rules6[0], 6)]),
         sysctls=sysctls,
+        bridges=bridges,
     )
 
 
@@ -168,6 +170,17 @@ async def _outers(want: Space, tools: ServiceTools) -> dict[str, Outer]:
             link["ifindex"], link["mtu"], "UP" in link["flags"], link.get("ifalias"), bridge, vlan, strays
         )
     return outers
+
+
+async def _bridges(want: Space, tools: ServiceTools) -> frozenset[str]:
+    plain = {leg.bridge for leg in want.legs if not leg.openvswitch}
+    switched = {leg.bridge for leg in want.legs if leg.openvswitch}
+    links = await _ip(tools.netns, "".join(f"link show dev {name}\n" for name in sorted(plain))) if plain else []
+    found = {link["ifname"] for entries in links for link in entries}
+    for name in switched:
+        ran = await run(_with_database(["ovs-vsctl", "br-exists", name], tools), netns=tools.netns, ok={0, 2})
+        found |= {name} if ran.code == 0 else set()
+    return frozenset(found)
 
 
 async def _port(device: str, tools: ServiceTools) -> tuple[str | None, int | None]:

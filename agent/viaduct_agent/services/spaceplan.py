@@ -8,7 +8,7 @@ from uuid import UUID
 
 from viaduct_agent.links.marks import parse_service_mark
 from viaduct_agent.services.space import Route, Rule, Space, WantedLeg
-from viaduct_common.errors import Conflict
+from viaduct_common.errors import Conflict, PreconditionFailed
 from viaduct_common.messages.l2 import Difference
 
 Place = Literal["host", "host ip", "sysctl", "space ip -4", "space ip -6"]
@@ -41,7 +41,7 @@ class Inner:
 
 @dataclass(frozen=True, slots=True)
 class Have:
-    """What was seen; devices by name."""
+    """What was seen; devices by name. `bridges` are those of the wanted ones that are there."""
 
     namespace: bool = False
     outers: Mapping[str, Outer] = field(default_factory=dict)
@@ -49,6 +49,7 @@ class Have:
     routes: frozenset[Route] = frozenset()
     rules: frozenset[Rule] = frozenset()
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    bridges: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,13 @@ class Step:
                 return f"ip -n {netns} {self.words}"
             case "space ip -6":
                 return f"ip -6 -n {netns} {self.words}"
+
+
+def require_bridges(want: Space, have: Have) -> None:
+    """Raises PreconditionFailed if a leg has nowhere to be plugged in: the L2 network is not realized here (yet)."""
+    missing = sorted({leg.bridge for leg in want.legs} - have.bridges)
+    if missing:
+        raise PreconditionFailed(f"there is no bridge {', '.join(missing)} on this host", device=missing[0])
 
 
 def plan_namespace(want: Space, have: Have) -> tuple[Step, ...]:

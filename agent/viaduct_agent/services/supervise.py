@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,10 +67,11 @@ class Process:
 
 
 class Supervisor:
-    """By directory. Calls for one directory must not overlap."""
+    """By directory. Calls for one directory must not overlap. `on_end` is told of each program that ended by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_end: Callable[[Path], None] | None = None) -> None:
         self._watching: dict[Path, asyncio.Task[None]] = {}
+        self._on_end = on_end
 
     async def ensure(self, directory: Path, program: Program) -> str | None:
         """Let it run; how it was made so, None if it ran already.
@@ -142,6 +144,8 @@ class Supervisor:
             if loop.time() - since > _STEADY_SECONDS:
                 pause = _FIRST_PAUSE
             log.warning("program_ended", directory=str(directory), pid=process.pid, again_seconds=pause)
+            if self._on_end is not None:
+                self._on_end(directory)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             program, _ = load(directory)

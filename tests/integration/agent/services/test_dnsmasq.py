@@ -157,17 +157,19 @@ async def test_killed_dnsmasq_is_started_anew_also_by_the_next_agent(
     want = routed.want(routed.spec(nics=[nic(11, "web")], dhcp=DHCP))
     await backend.apply(want)
 
-    async def kill_and_wait() -> None:
+    async def kill_and_wait(backend: VirtualRouterBackend) -> None:
         killed = pid(tools, routed)
         os.kill(killed, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            assert await anext(backend.changes()) == routed.service
         await wait_for(lambda: pid(tools, routed) not in {0, killed})
         assert routed.one.dhcp()["ip"] == INSIDE.format(11)
 
-    await kill_and_wait()
+    await kill_and_wait(backend)
     await backend.aclose()
     again = VirtualRouterBackend(tools)
     await again.found()
-    await kill_and_wait()
+    await kill_and_wait(again)
     assert (await again.check(want)).differences == ()
     await again.aclose()
 

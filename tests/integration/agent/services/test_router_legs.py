@@ -6,7 +6,7 @@ import pytest
 
 from viaduct_agent.services.router import VirtualRouterBackend
 from viaduct_agent.services.tools import ServiceTools
-from viaduct_common.errors import BackendFailed, InvalidRequest
+from viaduct_common.errors import InvalidRequest, PreconditionFailed
 
 from .routed import INSIDE, INSIDE6, PUBLIC, PUBLIC6, Routed, eip, forwarding, leg, vm_mac
 from .world import World
@@ -70,7 +70,7 @@ async def test_of_two_public_networks_each_connection_keeps_to_its_own(
         assert far.ask(other.format(3), 80) == f"{routed.two.name} {target}"
 
 
-async def test_public_address_on_no_leg_is_refused_and_a_bridge_that_is_missing_fails(
+async def test_public_address_on_no_leg_and_a_bridge_that_is_missing_are_refused(
     routed: Routed, backend: VirtualRouterBackend
 ) -> None:
     """The error names the address, or the bridge; once that is there all is made."""
@@ -78,8 +78,10 @@ async def test_public_address_on_no_leg_is_refused_and_a_bridge_that_is_missing_
         await backend.apply(routed.want(routed.spec(snat=[PUBLIC.format(9)])))
     assert await backend.found() == {}
     routed.world.host.ip("link del br_pub")
-    with pytest.raises(BackendFailed, match="br_pub"):
+    with pytest.raises(PreconditionFailed) as caught:
         await backend.apply(routed.want(routed.spec(snat=[PUBLIC.format(2)])))
+    assert caught.value.details["device"] == "br_pub"
+    assert await backend.found() == {}
     routed.world.bridge("br_pub")
     await backend.apply(routed.want(routed.spec(snat=[PUBLIC.format(2)])))
     assert (await backend.check(routed.want(routed.spec(snat=[PUBLIC.format(2)])))).differences == ()

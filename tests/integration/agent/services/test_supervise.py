@@ -17,11 +17,9 @@ from .world import wait_until
 
 # What goes into the background is named so that only this test's own is.
 SCRIPT = """
-setsid sh -c 'trap "echo hup >> {0}/log" HUP; while :; do sleep 0.05; done' {1} > /dev/null 2>&1 &
-echo $! > {0}/pid
+setsid sh -c 'trap "echo hup >> {0}/log" HUP; echo $$ > {0}/pid; while :; do sleep 0.05; done' {1} > /dev/null 2>&1 &
+while [ ! -s {0}/pid ]; do sleep 0.01; done
 """
-
-
 LOOP = "while :; do sleep 0.05; done"
 
 

@@ -86,7 +86,7 @@ class Machine:
     def pings(self, address: str, *, count: int = 1) -> bool:
         return self.succeeds(f"ping -n -q -c {count} -i 0.2 -W 1 {address}")
 
-    def dhcp(self, *options: str, tries: int = 3) -> dict[str, str]:
+    def dhcp(self, *options: str, tries: int = 10) -> dict[str, str]:
         """What `udhcpc` gets, and has set; empty if it got nothing."""
         (self.directory / "got").unlink(missing_ok=True)
         script = self.directory / "got.sh"
@@ -123,7 +123,7 @@ class Machine:
         for port in ports:
             self.servers.append(Server(self.name, port, udp=udp))
 
-    def ask(self, address: str, port: int, *, udp: bool = False, seconds: float = 5) -> str:
+    def ask(self, address: str, port: int, *, udp: bool = False, seconds: float = 8) -> str:
         """`<server> <the address that it saw>`, empty if there was no answer."""
         try:
             with self.connect(address, port, udp=udp, seconds=seconds) as sock:
@@ -136,7 +136,7 @@ class Machine:
     def hears_nothing(self, address: str, port: int) -> bool:
         return not self.ask(address, port, seconds=1.2)  # time for a second SYN
 
-    def connect(self, address: str, port: int, *, udp: bool = False, seconds: float = 5) -> socket.socket:
+    def connect(self, address: str, port: int, *, udp: bool = False, seconds: float = 8) -> socket.socket:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with inside_netns(self.name):
             sock = socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)

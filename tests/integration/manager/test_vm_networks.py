@@ -128,7 +128,7 @@ async def test_bad_requests_name_the_field(vms: Vms) -> None:
     [first] = await vms.prepare(uuid4(), agent, [l3])
     for nic, kind, field in (
         ({"mac": first.mac}, Conflict, "nics.1.mac"),
-        ({"security_group_uuids": [uuid4()]}, InvalidRequest, "nics.1.securityGroupUuids"),
+        ({"security_group_uuids": [uuid4()]}, NotFound, "nics.1.securityGroupUuids"),
         ({"ips": ["10.1.0.8", "10.1.0.9"]}, InvalidRequest, "nics.1.ips"),
     ):
         with pytest.raises(kind) as refusal:

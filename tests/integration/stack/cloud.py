@@ -151,10 +151,16 @@ class Cloud:
         return self.vms[-1]
 
     async def stop_all(self) -> None:
+        """Every VM; its services are gone from all hosts then."""
         for one in self.vms:
             await asyncio.to_thread(one.vm.remove)
             await self.net.value("vm.releaseNetworks", {"vmUuid": one.nic["vmUuid"]})
         self.vms.clear()
+        await until(self._nothing_served, "the end of all services")
+
+    async def _nothing_served(self) -> bool:
+        rows = (await self.net.value("service.query", {}))["items"]
+        return all(row["hostUuid"] is None for row in rows)
 
     async def vip(self) -> dict[str, Any]:
         body = {"l3NetworkUuid": self.outside["uuid"], "name": "vip"}

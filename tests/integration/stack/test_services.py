@@ -161,7 +161,7 @@ async def test_a_flat_network_is_served_on_each_host_by_itself(cloud: Cloud) -> 
 
 
 async def test_a_router_moves_when_its_host_dies(cloud: Cloud, world: RunningVm) -> None:
-    """With its addresses: whoever was reached by an EIP is reached again, and the host has no router when it returns."""
+    """With its addresses: whoever was reached by an EIP is reached again; the host has no router when it returns."""
     l3 = await cloud.subnet(cloud.private, ROUTED)
     a = await cloud.start("a", "host1", l3)
     await a.dhcp()

@@ -55,6 +55,8 @@ class HostHandlers:
         host = await hosts.update(connection, request)
         if request.tunnel_ip is not None:
             await peers.mark_host(connection, host.uuid)
+        if request.labels is not None:  # what may be on it, and what it may have, can hang on them
+            await self._services.changed(connection, Change(host_uuids=frozenset({host.uuid})))
         await announce.event(connection, "host.updated", host)
         return host
 

@@ -53,8 +53,9 @@ class AttachServices(Request[L3NetworkInventory]):
 
 
 class DetachServices(Request[L3NetworkInventory]):
-    """No longer let these providers serve these types; refused while something depends on them (`IN_USE`). What is not
-    attached is no error."""
+    """No longer let these providers serve these types; refused while something depends on them (`IN_USE`).
+
+    What is not attached is no error."""
 
     message_type: ClassVar[str] = "l3.detachServices"
 

@@ -14,7 +14,7 @@ from viaduct_common.bus import Bus, StoreUnavailable
 from viaduct_common.errors import ViaductError
 from viaduct_common.messages.ipam import AllocateIp, QueryIps, ReleaseIp, UsedIpFilters
 from viaduct_common.messages.ipam import UsedIpInventory as UsedIp
-from viaduct_common.postgres.pool import Pool, transaction
+from viaduct_common.postgres.pool import Pool, single_statements, transaction
 from viaduct_manager.model.public_addresses import Address
 from viaduct_manager.store import vips
 
@@ -90,6 +90,9 @@ class VipReleaser:
         Raises:
             ViaductError: IPAM does not answer.
         """
+        async with single_statements(self._pool) as connection:
+            if not await vips.any_gone(connection):  # as nearly always, and it is asked after each commit
+                return 0
         async with transaction(self._pool) as connection:
             gone = await vips.claim_gone(connection)
             if gone:

@@ -165,8 +165,14 @@ class AttachmentHandlers:
         cluster_uuid: UUID,
         action: str,
     ) -> Operation:
-        """The pre-flight: every host that could be told to do it says first whether it can."""
+        """The pre-flight: every host that could be told to do it says first whether it can.
+
+        A host that refuses does not touch anything: where there is one host, and no peer of it to be told of it, it is
+        told at once.
+        """
         reachable = await hosts.reachable(connection, cluster_uuids=[cluster_uuid])
+        if action == "realize" and len(reachable) == 1 and not self._l2.is_tunnelled(network):
+            return await conductor.begin(connection, operation, moves.PREFLIGHT, [])
         return await conductor.inquire(
             connection,
             operation,

@@ -126,11 +126,14 @@ class L2Handlers:
         """True: hosts do not realise it when it is attached, so there is nothing to ask them either."""
         return self._types.get(network.type).at_vm_time(network.own_fields())
 
+    def is_tunnelled(self, network: L2NetworkInventory) -> bool:
+        return self._types.get(network.type).tunnelled
+
     def check_tunnel_cidr(self, network: L2NetworkInventory, cidr: Cidr | None) -> None:
         """Raises:
         InvalidRequest: the type has no tunnels.
         """
-        if cidr is not None and not self._types.get(network.type).tunnelled:
+        if cidr is not None and not self.is_tunnelled(network):
             raise InvalidRequest.of_field("tunnelCidr", f"{network.type} has no tunnels", type=network.type)
 
     def unfit(self, network: L2NetworkInventory, cluster: ClusterInventory) -> ViaductError | None:

@@ -55,6 +55,7 @@ _OF_SERVICE = _SELECT + " WHERE serves_l3_uuid = $1 AND used_for = $2"
 _CLAIM_GONE = """
     SELECT used_ip_uuid FROM vip_gone WHERE due_at <= now() ORDER BY due_at LIMIT 256 FOR UPDATE SKIP LOCKED
 """
+_ANY_GONE = "SELECT EXISTS (SELECT FROM vip_gone WHERE due_at <= now())"
 _FORGET_GONE = "DELETE FROM vip_gone WHERE used_ip_uuid = ANY($1::uuid[])"
 _OR_NONE = "coalesce({}, '')"
 _LISTING = Listing(
@@ -180,6 +181,12 @@ async def delete(connection: Connection, uuid: UUID) -> VipInventory | None:
     with deleting(KIND, uuid):
         row = await connection.fetchrow(_DELETE, uuid)
     return None if row is None else _inventory(row)
+
+
+async def any_gone(connection: Connection) -> bool:
+    """Whether IPAM is to take any back."""
+    found: bool = await connection.fetchval(_ANY_GONE)
+    return found
 
 
 async def claim_gone(connection: Connection) -> list[UUID]:

@@ -200,7 +200,7 @@ async def test_maintenance_in_the_middle_of_an_attach_ends_the_wait(fleet: Fleet
 
 async def test_host_that_joins_during_an_attach_is_not_missed(fleet: Fleet) -> None:
     """The intent is committed before any host is touched."""
-    first = await fleet.join(silent={CHECK})
+    first, _ = await fleet.join(silent={CHECK}), await fleet.join()
     network = await fleet.network()
     attach = asyncio.create_task(fleet.attach(network))
     check = await first.hears(CHECK)
@@ -209,13 +209,13 @@ async def test_host_that_joins_during_an_attach_is_not_missed(fleet: Fleet) -> N
     await first.say(first.do(check))
     await attach
 
-    await fleet.settles(network, "realized", "realized")
+    await fleet.settles(network, *["realized"] * 3)
     assert set(late.held) == {network.uuid}
 
 
 async def test_host_that_joined_during_an_attach_that_failed_is_cleaned(fleet: Fleet) -> None:
     """What nobody wants any more is released there too."""
-    first = await fleet.join(silent={CHECK})
+    first, _ = await fleet.join(silent={CHECK}), await fleet.join()
     network = await fleet.network()
     attach = asyncio.create_task(fleet.attach(network))
     check = await first.hears(CHECK)
@@ -226,7 +226,7 @@ async def test_host_that_joined_during_an_attach_that_failed_is_cleaned(fleet: F
     with pytest.raises(PreconditionFailed):
         await attach
 
-    await fleet.settles(network, "gone", "gone")
+    await fleet.settles(network, *["gone"] * 3)
     assert late.held == {}
 
 
@@ -316,10 +316,11 @@ async def test_late_release_does_not_forget_what_was_attached_anew(fleet: Fleet)
 
 async def test_completion_after_the_deadline_is_cleaned_up_after(fleet: Fleet) -> None:
     """The host did it too late: the network is released there, and the answer stays what it was."""
-    late = await fleet.join(silent={REALIZE})
+    late = await fleet.join(silent={REALIZE, SYNC})
     network = await fleet.network()
     with pytest.raises(DeadlineExceeded):
         await fleet.attach(network, timeout_seconds=1)
+    late.silent = {REALIZE}
     await late.say(late.do(await late.hears(REALIZE)))
 
     await fleet.settles(network, "gone")
@@ -448,7 +449,7 @@ async def test_second_request_during_the_first_is_refused(fleet: Fleet) -> None:
 
 async def test_operation_without_wait_is_answered_at_once_and_can_be_followed(fleet: Fleet) -> None:
     """Its state is told by `operation.get`."""
-    agent = await fleet.join(silent={REALIZE})
+    agent, _ = await fleet.join(silent={REALIZE}), await fleet.join()
     network = await fleet.network()
     operation = await fleet.attach(network, wait=False)
     assert (operation.state, operation.phase) == ("running", "preflight")
@@ -459,6 +460,23 @@ async def test_operation_without_wait_is_answered_at_once_and_can_be_followed(fl
     await agent.say(agent.do(realize))
     done = await eventually(lambda: fleet.client.operation.get(uuid=operation.uuid), lambda one: one.state != "running")
     assert (done.state, done.finished_at is not None) == ("succeeded", True)
+
+
+async def test_one_host_is_not_asked_first(fleet: Fleet) -> None:
+    """One that refuses does not touch anything, and there is no other that would be changed in vain."""
+    agent = await fleet.join()
+    network = await fleet.network()
+    operation = await fleet.attach(network)
+    assert [(step.phase, step.state) for step in operation.steps] == [("realize", "done")]
+    assert agent.types() == [REALIZE]
+    await fleet.detach(network)
+
+    agent.errors[REALIZE] = PreconditionFailed("no eth1", device="eth1")
+    with pytest.raises(PreconditionFailed) as refusal:
+        await fleet.attach(network)
+    assert refusal.value.details["device"] == "eth1"
+    assert not await fleet.attached(network)
+    await fleet.settles(network, "gone")
 
 
 async def test_check_and_plan_ask_every_host(fleet: Fleet) -> None:
@@ -517,7 +535,7 @@ async def test_host_is_removed_once_however_often_it_is_asked(fleet: Fleet) -> N
         await fleet.attach(network, timeout_seconds=3)
 
     assert "operation" in refusal.value.details
-    assert other.types()[0] == CHECK
+    assert other.types()[0] == REALIZE
     answers = await asyncio.gather(*removals)
     assert [answer.uuid for answer in answers if answer is not None][:1] == [agent.uuid]
 

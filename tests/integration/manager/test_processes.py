@@ -33,7 +33,7 @@ async def start(service: Service) -> None:
 @pytest.mark.parametrize("silent_at", [CHECK, REALIZE])
 async def test_attach_goes_on_after_the_manager_was_killed(fleet: Fleet, manager: Service, silent_at: str) -> None:
     """Whoever waits gets the answer from the manager that comes after."""
-    agent = await fleet.join(silent={silent_at})
+    agent, _ = await fleet.join(silent={silent_at}), await fleet.join()
     network = await fleet.network()
     attach = asyncio.create_task(fleet.attach(network, timeout_seconds=40))
     command = await agent.hears(silent_at)
@@ -42,7 +42,7 @@ async def test_attach_goes_on_after_the_manager_was_killed(fleet: Fleet, manager
     await start(manager)
 
     assert (await attach).state == "succeeded"
-    assert await fleet.states(network) == ["realized"]
+    assert await fleet.states(network) == ["realized"] * 2
 
 
 async def test_answer_is_kept_for_whoever_asks_again_after_a_crash(fleet: Fleet, manager: Service) -> None:
@@ -71,7 +71,7 @@ async def test_answer_is_kept_for_whoever_asks_again_after_a_crash(fleet: Fleet,
 
 async def test_deadline_that_passes_while_no_manager_runs_is_kept_by_the_next(fleet: Fleet, manager: Service) -> None:
     """The operation ends; it does not hang for ever."""
-    agent = await fleet.join(silent={CHECK, SYNC})
+    agent, _ = await fleet.join(silent={CHECK, SYNC}), await fleet.join()
     network = await fleet.network()
     attach = asyncio.create_task(fleet.attach(network, timeout_seconds=2))
     await agent.hears(CHECK)

@@ -72,7 +72,7 @@ class RunningVm:
 
     async def ask(self, address: str, port: int) -> str:
         """The address that a server there saw us come from; empty if there was no answer."""
-        return await self.run(f"timeout 2 nc -d {address} {port}", check=False)
+        return await self.run(f"timeout 2 busybox nc {address} {port} < /dev/null", check=False)
 
     async def pings(self, address: str) -> bool:
         return await asyncio.to_thread(self.vm.ping, address, wait_seconds=1)

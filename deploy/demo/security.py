@@ -1,0 +1,70 @@
+"""Scene: a security group closes a VM, opens one port, and cuts what it no longer admits."""
+
+from uuid import UUID
+
+from demo.clients import Connection, ask, run
+from demo.cloud import Cloud
+from demo.hypervisor import RunningVm
+from demo.public_addresses import PORTS
+from demo.stage import ping
+
+SPOOFED = "10.20.0.77"
+
+
+async def play(cloud: Cloud, n: RunningVm, o: RunningVm) -> None:
+    """Put `n` into a group, and take it out again; `o` is the other side."""
+    tell, net, stage = cloud.stage.narrator, cloud.stage.net, cloud.stage
+    one, other = PORTS
+    with tell.scene(
+        "A security group on the VM's own host",
+        f"vm-n joins group web, which has no rule for vm-o yet. vm-n has servers on ports {one} and {other}.",
+    ):
+        tell.fact(f"vm-o reaches both: {one} and {other}", all([await ask(o.vm, n.ip, port) for port in PORTS]))
+        web = await net.security_group.create(name="web")
+        await net.security_group.attach_l3(security_group_uuid=web.uuid, l3_network_uuids=[cloud.private.uuid])
+        await net.security_group.add_nics(security_group_uuid=web.uuid, nic_uuids=[n.nic.uuid])
+        await cloud.settled(web.uuid)
+        tell.fact(
+            "as a member vm-n is closed: no port, no ping", not await ask(o.vm, n.ip, one) and not await ping(o, n)
+        )
+        tell.fact("it may speak itself, and hears the answers: vm-n pings vm-o", await ping(n, o))
+
+        narrow = await _admit(cloud, web.uuid, f"{o.ip}/32", one)
+        seen = await ask(o.vm, n.ip, one)
+        tell.fact(f"a rule admits vm-o to TCP {one}", seen == o.ip, seen)
+        tell.fact(f"and to nothing else: {other} is closed", not await ask(o.vm, n.ip, other))
+
+        connection = await Connection.open(o.vm, n.ip, one)
+        tell.fact("vm-o opens a connection and keeps it", await connection.answers("hello"))
+        wide = await _admit(cloud, web.uuid, "10.20.0.0/24", one)
+        await net.security_group.remove_rules(security_group_uuid=web.uuid, rule_uuids=[narrow])
+        await cloud.settled(web.uuid)
+        tell.fact("another rule takes over, for the whole subnet: it lives on", await connection.answers("again"))
+        await net.security_group.remove_rules(security_group_uuid=web.uuid, rule_uuids=[wide])
+        await cloud.settled(web.uuid)
+        tell.fact("that rule is removed, too: the connection is dead", not await connection.answers("anybody"))
+
+        tell.say(f"vm-o takes an address that is not its own, {SPOOFED}, and pings the router with it.")
+        router = str(o.nic.gateway)
+        await run(o.vm, f"ip addr add {SPOOFED}/24 dev eth0")
+        pinged = "ping -n -c 2 -i 0.2 -W 1"
+        with stage.stack.hosts.lab.capture("mgmt", "udp port 4789") as wire:
+            honest = await run(o.vm, f"{pinged} -I {o.ip} {router}", check=False)
+            spoofed = await run(o.vm, f"{pinged} -I {SPOOFED} {router}", check=False)
+            tell.fact("with its own address it is answered", " 0% packet loss" in honest, honest)
+            tell.fact("with the other it is not", "100% packet loss" in spoofed, spoofed)
+            left = [line for line in wire.output.read_text().splitlines() if f"{SPOOFED}" in line]
+            tell.fact("not one packet with it has left host2", not left, "\n".join(left))
+        await run(o.vm, f"ip addr del {SPOOFED}/24 dev eth0")
+        await net.security_group.remove_nics(security_group_uuid=web.uuid, nic_uuids=[n.nic.uuid])
+        await cloud.settled(n.nic.uuid)
+        tell.fact("out of the group, vm-n is open again", bool(await ask(o.vm, n.ip, other)))
+        await net.security_group.delete(uuid=web.uuid)
+
+
+async def _admit(cloud: Cloud, group_uuid: UUID, source: str, port: int) -> UUID:
+    """Add a rule and wait until it holds; return its uuid."""
+    rule = {"direction": "ingress", "protocol": "TCP", "ports": [{"start": port}], "cidrs": [source]}
+    group = await cloud.stage.net.security_group.add_rules(security_group_uuid=group_uuid, rules=[rule])
+    await cloud.settled(group_uuid)
+    return next(one.uuid for one in group.rules if [str(cidr) for cidr in one.cidrs] == [source])

@@ -17,6 +17,12 @@ from viaduct_common.messages.services.instances import ServiceInventory
 
 GATEWAYS = "gateways"  # their cluster
 ACCOUNT = uuid4()
+_LOOK = """
+ls /sys/class/net | sort | sed 's/^/device     /'
+ip netns list | cut -d' ' -f1 | sort | sed 's/^/namespace  /'
+nft list tables | sort
+ps -e -o comm= | grep -E '^(dnsmasq|haproxy|udhcpc|ping)$' | sort | sed 's/^/program    /'
+"""
 
 
 @dataclass(frozen=True)
@@ -95,12 +101,9 @@ async def kill_programs(stage: Stage, host: str, vm: Vm) -> None:
     await asyncio.to_thread(stage.host(host).run, f"ip netns pids {vm.netns} | xargs -r kill -9", check=False)
 
 
-async def traces(stage: Stage) -> dict[str, str]:
+async def traces(stage: Stage) -> dict[str, list[str]]:
     """All that network services could leave on hosts: devices, namespaces, nft tables, programs. By host."""
-    look = (
-        "ls /sys/class/net | sort; ip netns list | cut -d' ' -f1 | sort; nft list tables; "
-        "pgrep -a 'dnsmasq|haproxy|udhcpc|nc'; true"
-    )
     return {
-        name: (await asyncio.to_thread(stage.host(name).run, look, check=False)).stdout for name in stage.host_uuids
+        name: (await asyncio.to_thread(stage.host(name).run, _LOOK, check=False)).stdout.splitlines()
+        for name in stage.host_uuids
     }

@@ -53,8 +53,10 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm) -> None:
             spoofed = await run(o.vm, f"{pinged} -I {SPOOFED} {router}", check=False)
             tell.fact("with its own address it is answered", " 0% packet loss" in honest, honest)
             tell.fact("with the other it is not", "100% packet loss" in spoofed, spoofed)
-            left = [line for line in wire.output.read_text().splitlines() if f"{SPOOFED}" in line]
-            tell.fact("not one packet with it has left host2", not left, "\n".join(left))
+            frames = wire.output.read_text().splitlines()
+            seen, left = ([line for line in frames if ip in line] for ip in (f" {o.ip} ", f" {SPOOFED} "))
+            tell.show(seen[:1], title="tcpdump on the management network, within the tunnel, has:")
+            tell.fact("and not one packet with it has left host2", bool(seen) and not left, "\n".join(frames))
         await run(o.vm, f"ip addr del {SPOOFED}/24 dev eth0")
         await net.security_group.remove_nics(security_group_uuid=web.uuid, nic_uuids=[n.nic.uuid])
         await cloud.settled(n.nic.uuid)

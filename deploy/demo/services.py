@@ -18,13 +18,13 @@ ROUTED = ["DHCP", "DNS", "SNAT", "EIP", "PortForwarding"]
 GUARDED = ["SecurityGroup"]
 
 
-async def play(first: Stage) -> tuple[Cloud, dict[str, str]]:
+async def play(first: Stage) -> tuple[Cloud, dict[str, list[str]]]:
     """Return the networks with their services, and what each host had before."""
     tell, net = first.narrator, first.net
     with tell.scene(
         "Network services: two providers, one request",
         "Two hosts join the running stack as gateways, in a cluster of their own. They are namespaces on this "
-        "machine's own kernel: that of the User-Mode Linux hosts cannot translate addresses.",
+        "machine's own kernel: Debian's for User-Mode Linux cannot translate addresses, and its agents say so.",
     ):
         stage = await join(first, NEW_HOSTS)
         hosts = {host.name: host for host in (await net.host.query()).items}

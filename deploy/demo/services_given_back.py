@@ -11,7 +11,7 @@ from viaduct_common.messages.services.eips import EipInventory
 GONE_SECONDS = 15.0
 
 
-async def play(cloud: Cloud, n: RunningVm, o: RunningVm, eip: EipInventory, before: Mapping[str, str]) -> None:
+async def play(cloud: Cloud, n: RunningVm, o: RunningVm, eip: EipInventory, before: Mapping[str, list[str]]) -> None:
     """Take VMs, services and networks away; `before` is what each host had without them."""
     tell, stage = cloud.stage.narrator, cloud.stage
     net = stage.net
@@ -22,8 +22,9 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm, eip: EipInventory, befo
     ):
         during = await traces(stage)
         where = await cloud.router_host()
-        there = [line for line in during[where].splitlines() if line not in before[where].splitlines()]
-        tell.show(there, title=f"what {where} has of them:")
+        for host in (where, n.host):
+            there = [line for line in during[host] if line not in before[host]]
+            tell.show(there, title=f"what {host} has of all this:")
         await net.eip.delete(uuid=eip.uuid)
         await net.vip.delete(uuid=eip.vip_uuid)
         for one in (n, o):
@@ -56,15 +57,15 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm, eip: EipInventory, befo
             return await traces(stage) == before
 
         took = await stage.until(as_before, timeout_seconds=GONE_SECONDS)
-        claim = "five hosts, as before: the same devices, namespaces, nft tables; no dnsmasq"
+        claim = "five hosts, as before: the same devices, namespaces, nft tables, programs"
         tell.fact(claim, took is not None, _differences(before, await traces(stage)))
 
 
-def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+def _differences(before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> str:
     """The lines of each host that came or went."""
     rows = []
-    for name, text in after.items():
-        was, now = before[name].splitlines(), text.splitlines()
+    for name, now in after.items():
+        was = before[name]
         rows += [f"{name} + {line}" for line in now if line not in was]
         rows += [f"{name} - {line}" for line in was if line not in now]
     return "\n".join(rows)

@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 from lab import Vm
 
-from demo.clients import dhcp
 from demo.hypervisor import RunningVm
 from demo.stage import Stage
 from local_stack.inventory import Enrolled
@@ -62,16 +61,11 @@ class Cloud:
         vm = await asyncio.to_thread(add_vm, name, made.bridge, mac=made.mac, device=made.device_name)
         return RunningVm(vm, host, made)
 
-    async def start_with_dhcp(self, name: str, host: str, **nic: object) -> tuple[RunningVm, dict[str, str]]:
-        """Start a VM; return it, and what it got by DHCP."""
-        running = await self.start(name, host, **nic)
-        return running, await dhcp(running.vm)
-
 
 async def join(stage: Stage, names: Sequence[str]) -> Stage:
     """Add hosts to the running stack, as gateways; return the stage with them.
 
-    They are namespaces of this machine's kernel: that of User-Mode Linux cannot translate IPv4 addresses by nftables.
+    They are namespaces of this machine's kernel: Debian's for User-Mode Linux has nftables for bridges alone.
     """
     hosts = stage.stack.hosts
     for name in names:

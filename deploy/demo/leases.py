@@ -16,9 +16,8 @@ async def play(cloud: Cloud) -> tuple[RunningVm, RunningVm]:
         "vm-n and vm-o start without an address and ask by DHCP, as any guest does (udhcpc). The router was made with "
         "the first of them, on a gateway host.",
     ):
-        (n, got), (o, got_o) = await asyncio.gather(
-            cloud.start_with_dhcp("n", "host1", host_name="alpha"), cloud.start_with_dhcp("o", "host2")
-        )
+        n, o = await cloud.start("n", "host1", host_name="alpha"), await cloud.start("o", "host2")
+        got, got_o = await asyncio.gather(dhcp(n.vm), dhcp(o.vm))
         tell.show([n.line, o.line], title="what IPAM has for them:")
         keys = ("ip", "mask", "router", "dns", "domain", "hostname", "mtu", "staticroutes", "lease")
         tell.show([f"{key}={got[key]}" for key in keys if key in got], title="what vm-n got by DHCP:")

@@ -44,7 +44,7 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm) -> None:
         await cloud.settled(web.uuid)
         tell.fact("that rule is removed, too: the connection is dead", not await connection.answers("anybody"))
 
-        tell.say(f"vm-o takes an address that is not its own, {SPOOFED}, and pings the router with it.")
+        tell.say(f"vm-o, which is in no group, takes an address that is not its own, {SPOOFED}, and pings the router.")
         router = str(o.nic.gateway)
         await run(o.vm, f"ip addr add {SPOOFED}/24 dev eth0")
         pinged = "ping -n -c 2 -i 0.2 -W 1"
@@ -54,9 +54,9 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm) -> None:
             tell.fact("with its own address it is answered", " 0% packet loss" in honest, honest)
             tell.fact("with the other it is not", "100% packet loss" in spoofed, spoofed)
             frames = wire.output.read_text().splitlines()
-            seen, left = ([line for line in frames if ip in line] for ip in (f" {o.ip} ", f" {SPOOFED} "))
-            tell.show(seen[:1], title="tcpdump on the management network, within the tunnel, has:")
-            tell.fact("and not one packet with it has left host2", bool(seen) and not left, "\n".join(frames))
+            honestly, left = ([line for line in frames if ip in line] for ip in (f" {o.ip} ", f" {SPOOFED} "))
+            tell.show(honestly[:1], title="tcpdump on the management network, within the tunnel, has:")
+            tell.fact("and not one packet with it has left host2", bool(honestly) and not left, "\n".join(frames))
         await run(o.vm, f"ip addr del {SPOOFED}/24 dev eth0")
         await net.security_group.remove_nics(security_group_uuid=web.uuid, nic_uuids=[n.nic.uuid])
         await cloud.settled(n.nic.uuid)

@@ -5,6 +5,7 @@ import asyncio
 from demo.clients import serve
 from demo.cloud import GATEWAYS, Cloud, join, traces
 from demo.stage import UPLINK, Stage
+from viaduct_common.messages.host import HostInventory
 from viaduct_common.messages.l2 import L2_NOVLAN
 
 NEW_HOSTS = ("host4", "host5")
@@ -24,17 +25,16 @@ async def play(first: Stage) -> tuple[Cloud, dict[str, list[str]]]:
     with tell.scene(
         "Network services: two providers, one request",
         "Two hosts join the running stack as gateways, in a cluster of their own. They are namespaces on this "
-        "machine's own kernel: Debian's for User-Mode Linux cannot translate addresses, and its agents say so.",
+        "machine's own kernel.",
     ):
         stage = await join(first, NEW_HOSTS)
         hosts = {host.name: host for host in (await net.host.query()).items}
         able = sorted(name for name, host in hosts.items() if "service/virtualRouter" in host.capabilities)
         labelled = sorted(name for name, host in hosts.items() if host.labels.get("gateway") == "true")
-        rows = [
-            f"{name}  {stage.cluster_of_host[name]:<8}  {' '.join(c for c in host.capabilities if 'service/' in c)}"
-            for name, host in sorted(hosts.items())
-        ]
+        rows = [f"{name}  {stage.cluster_of_host[name]:<8}  {_served_by(host)}" for name, host in sorted(hosts.items())]
         tell.show(rows, title="what the agents say they can serve:")
+        if unable := sorted({*hosts} - {*able}):
+            tell.say(f"{', '.join(unable)} offer no router: their kernel cannot translate addresses by nftables.")
         claim = f"{' and '.join(labelled)} are labelled gateway=true, and can have routers"
         tell.fact(claim, labelled == list(NEW_HOSTS) and {*labelled} <= {*able}, hosts)
 
@@ -81,3 +81,8 @@ async def play(first: Stage) -> tuple[Cloud, dict[str, list[str]]]:
         idle = [row for row in (await net.service.query()).items if row.host_uuid is not None]
         tell.fact("no host has made a thing of it: there is no VM to serve", not idle, idle)
     return Cloud(stage, inside, outside, attached, public, snat, world, providers), before
+
+
+def _served_by(host: HostInventory) -> str:
+    """The kinds of services that a host's agent can serve."""
+    return " ".join(word.removeprefix("service/") for word in host.capabilities if word.startswith("service/"))

@@ -45,6 +45,8 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm, eip: EipInventory, befo
         )
         vips = (await net.vip.query()).items
         tell.fact("SNAT's public address has gone back with it", not vips, vips)
+        capacity = await net.ip.capacity(l3_network_uuids=[cloud.private.uuid, cloud.public.uuid])
+        tell.fact("no address is in use, inside or outside", capacity.used == 0, capacity)
         for l3 in (cloud.private, cloud.public):
             await net.l3.delete(uuid=l3.uuid)
         for network in (cloud.inside, cloud.outside):

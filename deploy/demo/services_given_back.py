@@ -45,8 +45,14 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm, eip: EipInventory, befo
         )
         vips = (await net.vip.query()).items
         tell.fact("SNAT's public address has gone back with it", not vips, vips)
-        capacity = await net.ip.capacity(l3_network_uuids=[cloud.private.uuid, cloud.public.uuid])
-        tell.fact("no address is in use, inside or outside", capacity.used == 0, capacity)
+        l3_uuids = [cloud.private.uuid, cloud.public.uuid]
+
+        async def free() -> bool:
+            return (await net.ip.capacity(l3_network_uuids=l3_uuids)).used == 0
+
+        took = await stage.until(free, timeout_seconds=GONE_SECONDS)
+        used = (await net.ip.query(filters={"l3_network_uuid": l3_uuids})).items
+        tell.fact("no address is in use, inside or outside", took is not None, used)
         for l3 in (cloud.private, cloud.public):
             await net.l3.delete(uuid=l3.uuid)
         for network in (cloud.inside, cloud.outside):

@@ -8,19 +8,19 @@ from uuid import UUID, uuid4
 from lab import Vm
 
 from demo.hypervisor import RunningVm
+from demo.narrator import FactFailed
 from demo.stage import Stage
 from local_stack.inventory import Enrolled
 from viaduct_common.messages.l2 import L2NetworkInventory
 from viaduct_common.messages.l3 import L3NetworkInventory
-from viaduct_common.messages.services.instances import ServiceInventory
 
 GATEWAYS = "gateways"  # their cluster
 ACCOUNT = uuid4()
 _LOOK = """
-ls /sys/class/net | sort | sed 's/^/device     /'
-ip netns list | cut -d' ' -f1 | sort | sed 's/^/namespace  /'
-nft list tables | sort
-ps -e -o comm= | grep -E '^(dnsmasq|haproxy|udhcpc|ping)$' | sort | sed 's/^/program    /'
+ls /sys/class/net | busybox sed 's/^/device     /'
+ls /run/netns | busybox sed 's/^/namespace  /'
+nft list tables
+busybox ps -o comm | busybox grep -E '^(dnsmasq|haproxy|udhcpc|ping)$' | busybox sed 's/^/program    /'
 """
 
 
@@ -37,9 +37,15 @@ class Cloud:
     world: Vm
     providers: dict[str, UUID]
 
-    async def settled(self, subject: UUID) -> list[ServiceInventory]:
-        """Wait until all that was asked for about a subject is on its hosts; return what is not as it should be."""
-        return [row for row in await self.stage.net.service.wait(subject_uuid=subject) if row.state != "applied"]
+    async def settled(self, subject: UUID) -> None:
+        """Wait until all that was asked for about a subject is on its hosts.
+
+        Raises:
+            FactFailed: a host could not.
+        """
+        for row in await self.stage.net.service.wait(subject_uuid=subject):
+            if row.state != "applied":
+                raise FactFailed(f"{row.kind} of {row.provider} is {row.state}: {row.error}")
 
     async def router_host(self) -> str:
         """The host that the router is to be on; empty if there is none."""
@@ -97,7 +103,6 @@ async def kill_programs(stage: Stage, host: str, vm: Vm) -> None:
 
 async def traces(stage: Stage) -> dict[str, list[str]]:
     """All that network services could leave on hosts: devices, namespaces, nft tables, programs. By host."""
-    return {
-        name: (await asyncio.to_thread(stage.host(name).run, _LOOK, check=False)).stdout.splitlines()
-        for name in stage.host_uuids
-    }
+    looks = [asyncio.to_thread(stage.host(name).run, _LOOK, check=False) for name in stage.host_uuids]
+    found = await asyncio.gather(*looks)
+    return {name: one.stdout.splitlines() for name, one in zip(stage.host_uuids, found, strict=True)}

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from lab import Vm
 
+ANSWER_SECONDS = 5.0  # for what must be answered; it comes at once, but for a machine that is busy
+SILENCE_SECONDS = 1.0  # for what must not
 _ANSWER = re.compile(r"^\[([\d.]+)\] \d+ bytes from ", re.MULTILINE)
 # Sets what it got, as a distribution's script would; a client that understands option 121 ignores option 3.
 _BOUND = """#!/bin/sh
@@ -61,7 +63,7 @@ async def serve(vm: Vm, *ports: int) -> None:
     await run(vm, f"{start} timeout 20 sh -c {shlex.quote(f'until {listening}; do sleep 0.05; done')}")
 
 
-async def ask(vm: Vm, address: str, port: int, *, seconds: float = 1.0) -> str:
+async def ask(vm: Vm, address: str, port: int, *, seconds: float = ANSWER_SECONDS) -> str:
     """Return the address that a server saw the VM come from; empty if there was no answer."""
     return await run(vm, f"timeout {seconds} busybox nc {address} {port} < /dev/null", check=False)
 
@@ -81,7 +83,7 @@ class Connection:
         await run(vm, f"rm -f {files}.*; mkfifo {files}.in; touch {files}.out; ({feed}) > /dev/null 2>&1 &")
         return cls(vm, files)
 
-    async def answers(self, word: str, *, seconds: float = 2.0) -> bool:
+    async def answers(self, word: str, *, seconds: float = ANSWER_SECONDS) -> bool:
         """Say a new word, and tell whether it comes back."""
         talk = f"echo {word} > {self.files}.in; until grep -q {word} {self.files}.out; do sleep 0.05; done"
         done = await asyncio.to_thread(self.vm.run, f"timeout {seconds} sh -c {shlex.quote(talk)}", check=False)

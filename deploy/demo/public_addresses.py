@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from demo.clients import ask, serve
+from demo.clients import SILENCE_SECONDS, ask, serve
 from demo.cloud import Cloud
 from demo.hypervisor import RunningVm
 from demo.services import WORLD
@@ -46,10 +46,16 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm) -> EipInventory:
             await cloud.settled(rule_uuid)
         seen = await ask(cloud.world, str(shared.ip), 80)
         tell.fact("the world is let in on port 80", seen == WORLD, seen)
-        tell.fact("and not on port 81, which is for others", not await ask(cloud.world, str(shared.ip), 81))
+        tell.fact(
+            "and not on port 81, which is for others",
+            not await ask(cloud.world, str(shared.ip), 81, seconds=SILENCE_SECONDS),
+        )
         for rule_uuid in rules:
             await net.port_forwarding.delete(uuid=rule_uuid)
         await cloud.settled(cloud.private.uuid)
-        tell.fact("the rules deleted, port 80 is closed again", not await ask(cloud.world, str(shared.ip), 80))
+        tell.fact(
+            "the rules deleted, port 80 is closed again",
+            not await ask(cloud.world, str(shared.ip), 80, seconds=SILENCE_SECONDS),
+        )
         await net.vip.delete(uuid=shared.uuid)
     return eip

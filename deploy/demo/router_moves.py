@@ -41,7 +41,7 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm, eip: EipInventory) -> N
         tell.fact(f"the router has moved to {after}", after not in ("", before), after)
         silence = longest_silence(printed)
         tell.fact(f"and {eip.vip_ip} answers again, after a silence of {silence:.1f} s", again, printed)
-        seen = await ask(cloud.world, str(eip.vip_ip), 8080, seconds=2), await ask(o.vm, WORLD, 80, seconds=2)
+        seen = await ask(cloud.world, str(eip.vip_ip), 8080), await ask(o.vm, WORLD, 80)
         tell.fact("a new connection in by the EIP, and one out by SNAT", seen == (WORLD, cloud.snat), seen)
         got = await dhcp(o.vm)
         tell.fact("vm-o asks by DHCP again, and gets what it had", got.get("ip") == o.ip, got)

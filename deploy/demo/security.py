@@ -4,7 +4,7 @@ import asyncio
 import re
 from uuid import UUID
 
-from demo.clients import Connection, ask, run
+from demo.clients import SILENCE_SECONDS, Connection, ask, run
 from demo.cloud import Cloud
 from demo.hypervisor import RunningVm
 from demo.public_addresses import PORTS
@@ -26,12 +26,15 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm) -> None:
         await net.security_group.attach_l3(security_group_uuid=web.uuid, l3_network_uuids=[cloud.private.uuid])
         await net.security_group.add_nics(security_group_uuid=web.uuid, nic_uuids=[n.nic.uuid])
         await cloud.settled(web.uuid)
-        heard = await asyncio.gather(ask(o.vm, n.ip, one), ask(o.vm, n.ip, other), ping(o, n))
+        tries = [ask(o.vm, n.ip, port, seconds=SILENCE_SECONDS) for port in PORTS]
+        heard = await asyncio.gather(*tries, ping(o, n))
         tell.fact("as a member vm-n is closed: no port, no ping", not any(heard), heard)
         tell.fact("it may speak itself, and hears the answers: vm-n pings vm-o", await ping(n, o))
 
         narrow = await _admit(cloud, web.uuid, f"{o.ip}/32", one)
-        *seen, pinged = await asyncio.gather(ask(o.vm, n.ip, one), ask(o.vm, n.ip, other), ping(o, n))
+        *seen, pinged = await asyncio.gather(
+            ask(o.vm, n.ip, one), ask(o.vm, n.ip, other, seconds=SILENCE_SECONDS), ping(o, n)
+        )
         tell.fact(f"a rule admits vm-o to TCP {one}", seen[0] == o.ip, seen)
         tell.fact(f"and to nothing else: no answer from {other}, nor to a ping", not seen[1] and not pinged, seen)
 
@@ -43,7 +46,10 @@ async def play(cloud: Cloud, n: RunningVm, o: RunningVm) -> None:
         tell.fact("another rule takes over, for the whole subnet: it lives on", await connection.answers("again"))
         await net.security_group.remove_rules(security_group_uuid=web.uuid, rule_uuids=[wide])
         await cloud.settled(web.uuid)
-        tell.fact("that rule is removed, too: the connection is dead", not await connection.answers("anybody"))
+        tell.fact(
+            "that rule is removed, too: the connection is dead",
+            not await connection.answers("anybody", seconds=SILENCE_SECONDS),
+        )
 
         tell.say(f"vm-o, which is in no group, takes an address that is not its own, {SPOOFED}, and pings the router.")
         router = str(o.nic.gateway)

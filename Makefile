@@ -93,7 +93,7 @@ status: $(STAMP) ## show what is up; fails unless everything is
 	@$(LOCAL_STACK) status
 
 .PHONY: demo
-demo: setup ## show VLAN and VXLAN networks from request to ping, every fact checked; KEEP=1 leaves it running
+demo: setup ## show networks and their services at work, every fact checked; KEEP=1 leaves it running
 	@PYTHONPATH=deploy:tests $(BIN)/python -m demo $(ARGS)
 
 .PHONY: clean

@@ -1,4 +1,4 @@
-"""The demo: VLAN and VXLAN networks from request to ping, on a stack of its own, every fact checked as it is shown.
+"""The demo: networks and their services from request to traffic, on a stack of its own, every fact checked as shown.
 
     python -m demo        KEEP=1 leaves the stack running at the end
 

@@ -73,11 +73,11 @@ def _staged(run_dir: RunDir, narrator: Narrator, began: float) -> int:
 
 
 def _raise_curtain(stack: Stack, narrator: Narrator) -> None:
-    narrator.say_plainly(narrator.paint(BOLD, "Viaduct: VLAN and VXLAN networks, from request to ping"))
+    narrator.say_plainly(narrator.paint(BOLD, "Viaduct: networks and their services, from request to traffic"))
     narrator.say(
         f"A stack of its own in {_shown(stack.run_dir.path)}: broker, database, manager, IPAM, and {HOSTS} simulated "
         "KVM hosts with an agent each. host1 and host2 are cluster1, host3 is cluster2; eth0 of all hosts is on the "
-        "management network, eth1 on one trunk."
+        "management network, eth1 on one trunk. Two gateway hosts join later, for the network services."
     )
     if (stack.run_dir.path / "env").exists():
         narrator.say("A former demo's stack is still there: it goes first.")

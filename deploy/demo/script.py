@@ -9,7 +9,13 @@ from demo import (
     given_back,
     hooks,
     isolation,
+    leases,
     power_loss,
+    public_addresses,
+    router_moves,
+    security,
+    services,
+    services_given_back,
     traffic,
     tunnel,
 )
@@ -31,6 +37,17 @@ async def perform(stage: Stage) -> None:
     vms = await hooks.play(stage, violet, a)
     grey = await accounts.play(stage)
     await given_back.play(stage, violet, vms, grey, before)
+    await _second_act(stage)
     await drift.play(stage, blue, a, b)
     await power_loss.play(stage)
     await detach.play(stage, blue, a, b)
+
+
+async def _second_act(stage: Stage) -> None:
+    """Network services; at the end nothing of them is left, but two more hosts."""
+    cloud, before = await services.play(stage)
+    n, o = await leases.play(cloud)
+    eip = await public_addresses.play(cloud, n, o)
+    await security.play(cloud, n, o)
+    await router_moves.play(cloud, n, o, eip)
+    await services_given_back.play(cloud, n, o, eip, before)

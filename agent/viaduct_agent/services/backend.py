@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 from pydantic import ValidationError
 
-from viaduct_agent.services import conntrack, nft, records
+from viaduct_agent.services import conntrack, nft, records, translation
 from viaduct_agent.services.announce import announce
 from viaduct_agent.services.api import CheckedService, ServiceOnHost
 from viaduct_agent.services.files import make_directory
@@ -64,6 +64,8 @@ class SpaceBackend(ABC):
             return PreconditionFailed(f"this host has no {', '.join(missing)}", programs=missing)
         if not await asyncio.to_thread(may_make_namespaces):
             return PreconditionFailed("the agent may make no network namespaces: it lacks CAP_SYS_ADMIN")
+        if refused := await nft.refusal(translation.table(translation.Rules(inside=())), self._tools.netns):
+            return PreconditionFailed(f"this kernel cannot translate addresses by nftables: {refused}")
         return None
 
     async def apply(self, want: ServiceOnHost) -> tuple[str, ...]:

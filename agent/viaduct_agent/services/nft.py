@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from viaduct_agent.services.programs import run
+from viaduct_common.errors import BackendFailed
 
 Family = Literal["inet", "bridge", "netdev"]
 
@@ -38,6 +39,18 @@ async def replace_table(table: Table, netns: str | None) -> str:
     """
     await run(["nft", "-f", "-"], netns=netns, stdin=table.transaction)
     return await listed(table.family, table.name, netns) or ""
+
+
+async def refusal(table: Table, netns: str | None) -> str | None:
+    """Why this kernel would not take the table; None if it would. Nothing is changed.
+
+    The kernel itself is asked, and made to load what it has as modules.
+    """
+    try:
+        await run(["nft", "--check", "-f", "-"], netns=netns, stdin=table.transaction)
+    except BackendFailed as exc:
+        return exc.message
+    return None
 
 
 async def listed(family: Family, name: str, netns: str | None) -> str | None:

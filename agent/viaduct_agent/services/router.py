@@ -74,10 +74,11 @@ def router_layout(want: ServiceOnHost, spec: RouterSpec) -> Layout:
         udp_ports=udp_ports(spec.dhcp, spec.dns),
         tcp_ports=tcp_ports(spec.dns),
     )
+    answers = served(spec)
     return Layout(
         space=space,
         rules=translation.table(rules),
-        serving=None if (wanted := served(spec)) is None else Dnsmasq(wanted),
+        serving=None if answers is None else Dnsmasq(answers),
         translations=translation.translations(spec.eips, spec.port_forwardings, spec.snat),
     )
 

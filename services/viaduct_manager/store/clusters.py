@@ -20,7 +20,6 @@ _GET = "SELECT * FROM cluster WHERE uuid = $1"
 # Whoever adds to what a cluster's hosts must have, and whoever finds out what one of them must have, meet here.
 # Not FOR UPDATE: foreign keys look at the row from transactions that hold hosts, which come after clusters.
 _LOCK = "SELECT * FROM cluster WHERE uuid = $1 FOR NO KEY UPDATE"
-_LOCK_SHARED = "SELECT * FROM cluster WHERE uuid = $1 FOR SHARE"
 _TRY_LOCK_SHARED = "SELECT 1 FROM cluster WHERE uuid = $1 FOR SHARE SKIP LOCKED"
 _REVISION = "SELECT revision FROM cluster WHERE uuid = $1"
 _OF_ZONE = "SELECT * FROM cluster WHERE zone_uuid = $1 ORDER BY created_at, uuid"
@@ -83,13 +82,8 @@ async def lock(connection: Connection, uuid: UUID) -> ClusterInventory:
     return _required(await connection.fetchrow(_LOCK, uuid), uuid)
 
 
-async def lock_shared(connection: Connection, uuid: UUID) -> ClusterInventory:
-    """The cluster, locked for whoever reads what its hosts must have and acts on it."""
-    return _required(await connection.fetchrow(_LOCK_SHARED, uuid), uuid)
-
-
 async def try_lock_shared(connection: Connection, uuid: UUID) -> bool:
-    """The same for whoever must not wait for it; False if somebody changes what its hosts must have."""
+    """Lock it for whoever reads what its hosts must have, and must not wait; False if somebody changes that."""
     return await connection.fetchval(_TRY_LOCK_SHARED, uuid) is not None
 
 

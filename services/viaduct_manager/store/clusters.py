@@ -38,6 +38,9 @@ _BACKENDS_OF_HOSTS = """
     SELECT host.uuid, cluster.backends FROM host JOIN cluster ON cluster.uuid = host.cluster_uuid
     WHERE host.uuid = ANY($1::uuid[]) AND cluster.backends <> '{}'
 """
+_BACKENDS_WHERE_ATTACHED = """
+    SELECT backends FROM cluster WHERE uuid IN (SELECT cluster_uuid FROM attachment WHERE l2_uuid = $1)
+"""
 _DELETE = "DELETE FROM cluster WHERE uuid = $1 RETURNING *"
 _LISTING = Listing(
     select="SELECT * FROM cluster",
@@ -113,6 +116,11 @@ async def attached_of_types(connection: Connection, uuid: UUID, types: list[str]
 async def backends_of_hosts(connection: Connection, host_uuids: list[UUID]) -> dict[UUID, dict[str, str]]:
     """By host what its cluster chose: backend by L2 type. Hosts of clusters that chose nothing are missing."""
     return {row["uuid"]: row["backends"] for row in await connection.fetch(_BACKENDS_OF_HOSTS, host_uuids)}
+
+
+async def backends_where_attached(connection: Connection, l2_uuid: UUID) -> list[dict[str, str]]:
+    """What each cluster chose to which an L2 network is attached: backend by L2 type."""
+    return [row["backends"] for row in await connection.fetch(_BACKENDS_WHERE_ATTACHED, l2_uuid)]
 
 
 async def delete(connection: Connection, uuid: UUID) -> ClusterInventory | None:

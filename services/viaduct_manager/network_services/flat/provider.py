@@ -56,7 +56,7 @@ class Flat:
         chosen = await clusters.backends_where_attached(connection, l2.uuid)
         if chosen and all(self._ports.of(l2, backends).virtual_port is not None for backends in chosen):
             raise PreconditionFailed(
-                f"L2 network {l2.name} is in Open vSwitch wherever it is attached; {self.name} needs the kernel's bridges",
+                f"{self.name} needs bridges of the kernel; {l2.name} is in Open vSwitch wherever it is attached",
                 l2NetworkUuid=str(l2.uuid),
             )
 

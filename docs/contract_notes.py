@@ -150,6 +150,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     "l3.update": [
         ("NOT_FOUND", "no such L3 network"),
         ("CONFLICT", "another `revision`"),
+        ("IN_USE", "`category` `private`: it has VIPs (`details.vipUuids`)"),
         ("TIMEOUT", "with `strategy`: IPAM does not answer; nothing was changed"),
         ("INVALID_REQUEST", "`mtu`, `dns` or `hostRoutes` as in `l3.create`"),
     ],

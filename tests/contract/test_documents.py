@@ -216,6 +216,14 @@ def test_examples_in_json_are_json(path: Path) -> None:
         json.loads(block)
 
 
+def test_requests_in_network_services_are_requests() -> None:
+    """Each block is a type and a body that its model takes."""
+    examples = [json.loads(block) for block in blocks(DOCS / "network-services.md", "json")]
+    assert examples
+    for example in examples:
+        REQUESTS[example["type"]].model_validate_json(json.dumps(example["body"]))
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_examples_in_python_compile(path: Path) -> None:
     """Each block that calls itself Python is."""

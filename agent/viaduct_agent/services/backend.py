@@ -30,7 +30,7 @@ from viaduct_common.messages.l2 import Difference
 
 log = structlog.get_logger()
 S = TypeVar("S", bound=WireModel)
-_PROGRAMS = ("ip", "nsenter", "sysctl", "nft", "conntrack")
+_TOOLS = ("ip", "nsenter", "sysctl", "nft", "conntrack")
 _AT_ONCE = 8  # each runs several programs
 _ROUNDS = 3  # the kernel takes routes away with the address that they needed: the next look finds them missing
 
@@ -59,7 +59,7 @@ class SpaceBackend(ABC):
         return None
 
     async def unavailable(self) -> ViaductError | None:
-        missing = [program for program in (*_PROGRAMS, self.program) if shutil.which(program) is None]
+        missing = [program for program in (*_TOOLS, self.program) if shutil.which(program) is None]
         if missing:
             return PreconditionFailed(f"this host has no {', '.join(missing)}", programs=missing)
         if not await asyncio.to_thread(may_make_namespaces):

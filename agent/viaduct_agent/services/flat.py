@@ -8,7 +8,7 @@ from viaduct_agent.links.marks import format_service_mark
 from viaduct_agent.services import flat_rules, routing, translation
 from viaduct_agent.services.api import ServiceOnHost
 from viaduct_agent.services.backend import SpaceBackend, parsed
-from viaduct_agent.services.dnsmasq.config import Served
+from viaduct_agent.services.dnsmasq.config import served_by
 from viaduct_agent.services.dnsmasq.serve import PROGRAM, Dnsmasq
 from viaduct_agent.services.layout import Layout
 from viaduct_agent.services.router import SYSCTLS, tcp_ports, udp_ports
@@ -56,7 +56,7 @@ def flat_layout(want: ServiceOnHost, spec: FlatSpec) -> Layout:
     inside = wanted_leg(want.uuid, spec.inside, INSIDE)
     inside = replace(inside, addresses=inside.addresses | {f"{ip}/{ip.max_prefixlen}" for ip in gateways})
     outside = [(leg, wanted_leg(want.uuid, leg, prefix_routes=False)) for leg in _outside(spec)]
-    served = _served(spec, last_resort=any(rule.public_ip.version == 6 for rule in eips))
+    served = served_by(spec, INSIDE, last_resort=any(rule.public_ip.version == 6 for rule in eips))
     rules = [
         rule
         for rule in routing.rules(inside, [leg for leg, _ in outside], eips, marked=False)
@@ -120,17 +120,3 @@ def _gateways(spec: FlatSpec) -> tuple[IpAddress, ...]:
     own = {address.ip for address in spec.inside.addresses}
     routers = {*spec.inside.gateways, *(spec.dhcp.routers if spec.dhcp else ())}
     return tuple(sorted(routers - own, key=str))
-
-
-def _served(spec: FlatSpec, *, last_resort: bool) -> Served | None:
-    if spec.dhcp is None and spec.dns is None:
-        return None
-    return Served(
-        l3_network=spec.l3_network_uuid,
-        device=INSIDE,
-        addresses=tuple(spec.inside.addresses),
-        nics=tuple(spec.nics),
-        dhcp=spec.dhcp,
-        dns=spec.dns,
-        last_resort=last_resort,
-    )

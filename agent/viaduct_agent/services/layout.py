@@ -11,7 +11,7 @@ from viaduct_agent.services.supervise import Supervisor
 from viaduct_common.messages.l2 import Difference
 
 
-class Serving(Protocol):
+class ServingProgram(Protocol):
     """A program that serves in the instance's namespace; it has a directory for all that it reads and writes."""
 
     async def serve(self, directory: Path, netns: str, supervisor: Supervisor, *, anew: bool) -> list[str]:
@@ -34,7 +34,7 @@ class Layout:
     space: Space
     rules: Table
     host_rules: Table | None = None
-    serving: Serving | None = None
+    serving: ServingProgram | None = None
     translations: frozenset[Translation] = frozenset()
 
     @property

@@ -6,7 +6,7 @@ from viaduct_agent.links.marks import format_service_mark
 from viaduct_agent.services import routing, translation
 from viaduct_agent.services.api import ServiceOnHost
 from viaduct_agent.services.backend import SpaceBackend, parsed
-from viaduct_agent.services.dnsmasq.config import Served
+from viaduct_agent.services.dnsmasq.config import served_by
 from viaduct_agent.services.dnsmasq.serve import PROGRAM, Dnsmasq
 from viaduct_agent.services.layout import Layout
 from viaduct_agent.services.space import INSIDE, Space, wanted_leg
@@ -74,10 +74,11 @@ def router_layout(want: ServiceOnHost, spec: RouterSpec) -> Layout:
         udp_ports=udp_ports(spec.dhcp, spec.dns),
         tcp_ports=tcp_ports(spec.dns),
     )
+    served = served_by(spec, INSIDE)
     return Layout(
         space=space,
         rules=translation.table(rules),
-        serving=None if (wanted := served(spec)) is None else Dnsmasq(wanted),
+        serving=None if served is None else Dnsmasq(served),
         translations=translation.translations(spec.eips, spec.port_forwardings, spec.snat),
     )
 
@@ -88,16 +89,3 @@ def udp_ports(dhcp: DhcpSpec | None, dns: DnsSpec | None) -> tuple[int, ...]:
 
 def tcp_ports(dns: DnsSpec | None) -> tuple[int, ...]:
     return (_DNS_PORT,) if dns else ()
-
-
-def served(spec: RouterSpec) -> Served | None:
-    if spec.dhcp is None and spec.dns is None:
-        return None
-    return Served(
-        l3_network=spec.l3_network_uuid,
-        device=INSIDE,
-        addresses=tuple(spec.inside.addresses),
-        nics=tuple(spec.nics),
-        dhcp=spec.dhcp,
-        dns=spec.dns,
-    )

@@ -15,7 +15,7 @@ from viaduct_manager.handlers.new import fresh_uuid
 from viaduct_manager.model.l3_options import check_dns, check_host_routes, check_mtu
 from viaduct_manager.network_services.api import Change
 from viaduct_manager.network_services.registry import NetworkServices
-from viaduct_manager.store import l2_networks, l3_networks, nics, service_addresses
+from viaduct_manager.store import l2_networks, l3_networks, nics, service_addresses, vips
 
 IPAM_SECONDS = 10.0
 
@@ -55,6 +55,8 @@ class L3Handlers:
             l2_mtu = await l3_networks.l2_mtu(connection, request.uuid)
             if l2_mtu is not None:
                 check_mtu(request.mtu, l2_mtu)
+        if request.category == "private":
+            await _require_no_vips(connection, request.uuid)
         network = await l3_networks.update(connection, request)
         await self._services.changed(connection, Change(l3_uuids=frozenset({network.uuid})))
         if request.strategy is not None:
@@ -111,3 +113,18 @@ class L3Handlers:
             strategy=strategy,
         )
         await self._bus.call(scope, timeout_seconds=IPAM_SECONDS)
+
+
+async def _require_no_vips(connection: Connection, uuid: UUID) -> None:
+    """None is made until the transaction ends: whoever makes one waits for the lock, and sees the new category.
+
+    Raises:
+        InUse: the L3 network has VIPs, which are of public ones.
+    """
+    network = await l3_networks.find_locked(connection, uuid)
+    if network is not None and (found := await vips.on_l3(connection, uuid)):
+        raise InUse(
+            f"L3 network {network.name} has VIPs, and stays public",
+            l3NetworkUuid=str(uuid),
+            vipUuids=[str(vip) for vip in found],
+        )

@@ -43,7 +43,6 @@ RELEASE = "release"
 SERVICES = "services"
 ROLLBACK = "rollback"
 INQUIRE = "check"
-ENDED = "ended"
 
 
 class Move(Enum):

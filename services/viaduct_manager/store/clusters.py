@@ -20,7 +20,6 @@ _GET = "SELECT * FROM cluster WHERE uuid = $1"
 # Whoever adds to what a cluster's hosts must have, and whoever finds out what one of them must have, meet here.
 # Not FOR UPDATE: foreign keys look at the row from transactions that hold hosts, which come after clusters.
 _LOCK = "SELECT * FROM cluster WHERE uuid = $1 FOR NO KEY UPDATE"
-_LOCK_SHARED = "SELECT * FROM cluster WHERE uuid = $1 FOR SHARE"
 _TRY_LOCK_SHARED = "SELECT 1 FROM cluster WHERE uuid = $1 FOR SHARE SKIP LOCKED"
 _REVISION = "SELECT revision FROM cluster WHERE uuid = $1"
 _OF_ZONE = "SELECT * FROM cluster WHERE zone_uuid = $1 ORDER BY created_at, uuid"
@@ -38,6 +37,9 @@ _ATTACHED_OF_TYPES = """
 _BACKENDS_OF_HOSTS = """
     SELECT host.uuid, cluster.backends FROM host JOIN cluster ON cluster.uuid = host.cluster_uuid
     WHERE host.uuid = ANY($1::uuid[]) AND cluster.backends <> '{}'
+"""
+_BACKENDS_WHERE_ATTACHED = """
+    SELECT backends FROM cluster WHERE uuid IN (SELECT cluster_uuid FROM attachment WHERE l2_uuid = $1)
 """
 _DELETE = "DELETE FROM cluster WHERE uuid = $1 RETURNING *"
 _LISTING = Listing(
@@ -83,13 +85,8 @@ async def lock(connection: Connection, uuid: UUID) -> ClusterInventory:
     return _required(await connection.fetchrow(_LOCK, uuid), uuid)
 
 
-async def lock_shared(connection: Connection, uuid: UUID) -> ClusterInventory:
-    """The cluster, locked for whoever reads what its hosts must have and acts on it."""
-    return _required(await connection.fetchrow(_LOCK_SHARED, uuid), uuid)
-
-
 async def try_lock_shared(connection: Connection, uuid: UUID) -> bool:
-    """The same for whoever must not wait for it; False if somebody changes what its hosts must have."""
+    """Lock it for whoever reads what its hosts must have, and must not wait; False if somebody changes that."""
     return await connection.fetchval(_TRY_LOCK_SHARED, uuid) is not None
 
 
@@ -119,6 +116,11 @@ async def attached_of_types(connection: Connection, uuid: UUID, types: list[str]
 async def backends_of_hosts(connection: Connection, host_uuids: list[UUID]) -> dict[UUID, dict[str, str]]:
     """By host what its cluster chose: backend by L2 type. Hosts of clusters that chose nothing are missing."""
     return {row["uuid"]: row["backends"] for row in await connection.fetch(_BACKENDS_OF_HOSTS, host_uuids)}
+
+
+async def backends_where_attached(connection: Connection, l2_uuid: UUID) -> list[dict[str, str]]:
+    """What each cluster chose to which an L2 network is attached: backend by L2 type."""
+    return [row["backends"] for row in await connection.fetch(_BACKENDS_WHERE_ATTACHED, l2_uuid)]
 
 
 async def delete(connection: Connection, uuid: UUID) -> ClusterInventory | None:

@@ -50,6 +50,7 @@ _USERS = """
     UNION ALL SELECT uuid FROM eip WHERE vip_uuid = $1
     UNION ALL (SELECT uuid FROM port_forwarding WHERE vip_uuid = $1 ORDER BY uuid LIMIT 100)
 """
+_ON_L3 = "SELECT uuid FROM vip WHERE l3_uuid = $1 ORDER BY uuid LIMIT 100"
 _OF_SERVICE = _SELECT + " WHERE serves_l3_uuid = $1 AND used_for = $2"
 # Whoever claims one keeps it until his transaction ends; if he dies, Postgres frees it.
 _CLAIM_GONE = """
@@ -168,6 +169,11 @@ async def leave(connection: Connection, uuid: UUID) -> None:
 async def users(connection: Connection, uuid: UUID) -> list[UUID]:
     """The EIP or the port forwardings that use it, or the L3 network that it serves; a hundred at most."""
     return [row["uuid"] for row in await connection.fetch(_USERS, uuid)]
+
+
+async def on_l3(connection: Connection, l3_uuid: UUID) -> list[UUID]:
+    """VIPs of a public L3 network, up to a hundred."""
+    return [row["uuid"] for row in await connection.fetch(_ON_L3, l3_uuid)]
 
 
 async def of_service(connection: Connection, l3_uuid: UUID, service_type: str) -> VipInventory | None:

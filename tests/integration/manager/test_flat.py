@@ -16,6 +16,22 @@ async def public(vms: Vms) -> Public:
     return Public(vms)
 
 
+async def test_network_that_is_in_open_vswitch_everywhere_is_refused(public: Public) -> None:
+    """Hosts could not serve it; with the kernel's own backend they can."""
+    l2 = await public.vms.attached_l2(type="OvsGreL2Network", key=901)
+    l3 = await public.client.l3.create(l2_network_uuid=l2.uuid, name="gre")
+    with pytest.raises(PreconditionFailed) as refusal:
+        await public.attach(l3.uuid, "DHCP", provider=FLATS)
+    assert refusal.value.details["l2NetworkUuid"] == str(l2.uuid)
+    assert (await public.client.l3.get(uuid=l3.uuid)).services == []
+
+    await public.vms.fleet.detach(l2)
+    kernels = {"OvsGreL2Network": "gretap"}
+    await public.client.cluster.update(uuid=public.vms.fleet.cluster_uuid, backends=kernels)
+    await public.vms.fleet.attach(l2)
+    assert [one.service_type for one in (await public.attach(l3.uuid, "DHCP", provider=FLATS)).services] == ["DHCP"]
+
+
 async def test_each_host_serves_its_own_nics_and_names_of_all(public: Public) -> None:
     """By one address and MAC, which go when the last NIC does."""
     one, two, bare = [await public.vms.fleet.join() for _ in range(3)]

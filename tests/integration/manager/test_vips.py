@@ -102,6 +102,24 @@ async def test_vip_is_of_public_networks_that_are_enabled(public: Public) -> Non
         assert refusal.value.details["field"] == "l3NetworkUuid"
 
 
+async def test_network_with_vips_stays_public(public: Public) -> None:
+    """Whichever comes first, of two at once as well."""
+    network = await public.network()
+    vip = await public.vip(network.uuid)
+    with pytest.raises(InUse) as refusal:
+        await public.client.l3.update(uuid=network.uuid, category="private")
+    assert refusal.value.details["vipUuids"] == [str(vip.uuid)]
+    await public.client.l3.update(uuid=network.uuid, category="public", name="still")
+
+    await public.client.vip.delete(uuid=vip.uuid)
+    made, changed = await asyncio.gather(
+        public.vip(network.uuid),
+        public.client.l3.update(uuid=network.uuid, category="private"),
+        return_exceptions=True,
+    )
+    assert isinstance(made, PreconditionFailed) != isinstance(changed, InUse)
+
+
 async def test_taken_uuid_and_taken_address_are_refused_and_leave_nothing(public: Public) -> None:
     network = await public.network()
     vip = await public.vip(network.uuid)

@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Final
 from uuid import UUID
 
-from viaduct_common.messages.services.specs import DhcpSpec, DnsRecord, DnsSpec, ServedNic
+from viaduct_common.messages.services.specs import DhcpSpec, DnsRecord, DnsSpec, FlatSpec, RouterSpec, ServedNic
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
@@ -36,6 +36,21 @@ class Served:
     dhcp: DhcpSpec | None
     dns: DnsSpec | None
     last_resort: bool = False
+
+
+def served_by(spec: RouterSpec | FlatSpec, device: str, *, last_resort: bool = False) -> Served | None:
+    """What a router or a flat network has served; None if it needs no dnsmasq."""
+    if spec.dhcp is None and spec.dns is None:
+        return None
+    return Served(
+        l3_network=spec.l3_network_uuid,
+        device=device,
+        addresses=tuple(spec.inside.addresses),
+        nics=tuple(spec.nics),
+        dhcp=spec.dhcp,
+        dns=spec.dns,
+        last_resort=last_resort,
+    )
 
 
 def files(served: Served, directory: str) -> dict[str, str]:

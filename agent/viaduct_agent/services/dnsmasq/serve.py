@@ -14,7 +14,7 @@ PROGRAM = "dnsmasq"
 
 @dataclass(frozen=True, slots=True)
 class Dnsmasq:
-    """`Serving`."""
+    """`ServingProgram`."""
 
     served: config.Served
 

@@ -20,7 +20,7 @@ from viaduct_manager.network_services.dependents import refuse_in_use
 from viaduct_manager.network_services.facts import Interface, NicOnNetwork, ServedNetwork
 from viaduct_manager.network_services.flat.spec import FlatNetwork, flat_spec
 from viaduct_manager.network_services.registry import ProviderTools
-from viaduct_manager.store import clusters, service_facts, service_touches, vm_networks
+from viaduct_manager.store import clusters, l2_networks, service_facts, service_touches, vm_networks
 
 SERVER = "server"
 
@@ -42,10 +42,23 @@ class Flat:
     async def attaching(
         self, l3: L3NetworkInventory, configs: Mapping[str, Mapping[str, Any]], connection: Connection
     ) -> Mapping[str, Mapping[str, Any]]:
+        await self._require_bridge(l3, connection)
         return {
             service_type: parsed(NoConfig, service_type, config).model_dump(mode="json")
             for service_type, config in configs.items()
         }
+
+    async def _require_bridge(self, l3: L3NetworkInventory, connection: Connection) -> None:
+        """Raises:
+        PreconditionFailed: wherever the L2 network is attached it is in Open vSwitch, where hosts refuse to serve.
+        """
+        l2 = await l2_networks.get(connection, l3.l2_network_uuid)
+        chosen = await clusters.backends_where_attached(connection, l2.uuid)
+        if chosen and all(self._ports.of(l2, backends).virtual_port is not None for backends in chosen):
+            raise PreconditionFailed(
+                f"{self.name} needs bridges of the kernel; {l2.name} is in Open vSwitch wherever it is attached",
+                l2NetworkUuid=str(l2.uuid),
+            )
 
     async def detaching(self, l3: L3NetworkInventory, types: Sequence[str], connection: Connection) -> None:
         await refuse_in_use(connection, l3, types)

@@ -59,8 +59,9 @@ class HaproxyBackend(SpaceBackend):
 
 @dataclass(frozen=True, slots=True)
 class Haproxy:
-    """`viaduct_agent.services.layout.Serving`. Master and worker (`-W`): on SIGHUP the master starts a new worker with
-    the new configuration, and the old one ends with its last connection (HAProxy's management guide, §3 and §4)."""
+    """`viaduct_agent.services.layout.ServingProgram`. Master and worker (`-W`): on SIGHUP the master starts a new
+    worker with the new configuration, and the old one ends with its last connection (HAProxy's management guide, §3
+    and §4)."""
 
     spec: HaproxySpec
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from contract.plain import Plain
+from hypothesis import settings
 from integration.manager.control_plane import Place, furnished
 
 from local_stack.broker import Broker
@@ -27,6 +28,9 @@ from local_stack.service import Service
 from local_stack.stack import Stack
 from viaduct_common.client import ViaductClient
 
+# How long an example takes says nothing on a machine that does other work as well.
+settings.register_profile("viaduct", deadline=None)
+settings.load_profile("viaduct")
 PLUGINS = Path(__file__).parent / "plugins"
 
 

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 ROUTED = {"VirtualRouter": ["DHCP", "DNS", "SNAT", "EIP", "PortForwarding"]}
 GUARDED = {"Flat": ["DHCP"], "SecurityGroup": ["SecurityGroup"]}
 MOVED_SECONDS = 60.0
+SWEEP_SECONDS = 60.0  # what no event tells of is found so soon
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,30 @@ async def test_security_groups_admit_what_their_rules_say(cloud: Cloud) -> None:
     await far.run(f"ip addr add {spoofed}/24 dev eth0")
     assert await far.run(f"ping -n -q -c 2 -i 0.2 -W 1 -I {spoofed} {near.ip}", check=False) != ""
     assert "0 received" in await far.run(f"ping -n -c 2 -i 0.2 -W 1 -I {spoofed} {near.ip}", check=False)
+
+
+async def test_what_another_hand_changes_is_found_and_mended(cloud: Cloud) -> None:
+    """A check finds nothing on hosts that are as they should be, and what was changed; the agent mends it by itself."""
+    l3 = await cloud.subnet(cloud.private, {"Flat": ["DHCP"], "SecurityGroup": ["SecurityGroup"]})
+    a = await cloud.start("a", "host1", l3)
+    await cloud.settled(l3["uuid"])
+
+    async def statuses() -> dict[str, str]:
+        found = await cloud.net.value("service.check", {"hostUuid": cloud.hosts["host1"]["uuid"]})
+        return {one["kind"]: one["status"] for one in found}
+
+    assert await statuses() == {"flat": "ok", "securityNic": "ok"}
+    host = cloud.stack.hosts.host("host1")  # whose process ids are its own
+    before = (await asyncio.to_thread(host.run, "pgrep dnsmasq")).stdout.split()
+    assert len(before) == 1
+    await asyncio.to_thread(host.run, f"kill -KILL {before[0]}; nft flush ruleset; test -z \"$(nft list ruleset)\"")
+
+    async def mended() -> bool:
+        now = (await asyncio.to_thread(host.run, "pgrep dnsmasq", check=False)).stdout.split()
+        return now not in ([], before) and await statuses() == {"flat": "ok", "securityNic": "ok"}
+
+    await until(mended, "the repair", seconds=2 * SWEEP_SECONDS)
+    assert (await a.dhcp())["ip"] == a.ip
 
 
 async def test_a_flat_network_is_served_on_each_host_by_itself(cloud: Cloud) -> None:

@@ -52,7 +52,7 @@ async def link_changes(netlink: Netlink) -> AsyncIterator[Changed]:
         await reader.learn_names(netlink)
         while True:
             if not reader.behind:
-                await _readable(sock)
+                await readable(sock)
                 await asyncio.sleep(_COALESCE_SECONDS)
             changed = reader.drain()
             if changed.overflow:
@@ -72,7 +72,7 @@ async def address_changes(netlink: Netlink) -> AsyncIterator[None]:
     sock = await netlink.event_socket(_ADDRESS_GROUPS)
     try:
         while True:
-            await _readable(sock)
+            await readable(sock)
             await asyncio.sleep(_ADDRESSES_COALESCE_SECONDS)
             if _has_global_addresses(sock):
                 yield
@@ -108,7 +108,7 @@ def _prepare(sock: socket.socket) -> None:
         log.info("no_filter_of_events", reason=str(exc))
 
 
-async def _readable(sock: socket.socket) -> None:
+async def readable(sock: socket.socket) -> None:
     """Wait until there is something to read, without reading it."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()

@@ -162,7 +162,7 @@ async def test_what_another_hand_changes_is_found_and_mended(cloud: Cloud) -> No
     host = cloud.stack.hosts.host("host1")  # whose process ids are its own
     before = (await asyncio.to_thread(host.run, "pgrep dnsmasq")).stdout.split()
     assert len(before) == 1
-    await asyncio.to_thread(host.run, f"kill -KILL {before[0]}; nft flush ruleset; test -z \"$(nft list ruleset)\"")
+    await asyncio.to_thread(host.run, f'kill -KILL {before[0]}; nft flush ruleset; test -z "$(nft list ruleset)"')
 
     async def mended() -> bool:
         now = (await asyncio.to_thread(host.run, "pgrep dnsmasq", check=False)).stdout.split()

@@ -1,6 +1,6 @@
 """The three kinds of security groups' service instances; what they have in common is the host's one engine."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import ClassVar
 from uuid import UUID
 
@@ -39,9 +39,12 @@ class _SecurityBackend:
 
 
 class SecurityNicBackend(_SecurityBackend):
-    """Who each NIC is, and its groups in order."""
+    """Who each NIC is, and its groups in order. Of the three it is the one that tells of changes (`Watching`)."""
 
     kind = SECURITY_NIC
+
+    def changes(self) -> AsyncIterator[UUID]:
+        return self._engine.changes()
 
 
 class SecurityRulesBackend(_SecurityBackend):

@@ -1,7 +1,7 @@
 """The one filter of a host, which the backends of all three kinds share."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -28,6 +28,7 @@ from viaduct_agent.services.security.probing import probe
 from viaduct_agent.services.security.revoking import touched, verdicts, with_instance
 from viaduct_agent.services.security.ruleset import Key, Ruleset, plan
 from viaduct_agent.services.security.tables import Tables
+from viaduct_agent.services.security.watching import transactions
 from viaduct_agent.services.tools import ServiceTools
 from viaduct_common.errors import BackendFailed, PreconditionFailed, ViaductError
 
@@ -99,6 +100,23 @@ class Engine:
             marks = marked(kind, await self._tables.look())
         kept = {uuid: instance.generation for uuid, instance in world.instances.items()}
         return {uuid: generation if kept.get(uuid) == generation else 0 for uuid, generation in marks.items()}
+
+    async def changes(self) -> AsyncIterator[UUID]:
+        """Instances whose rules another hand may have changed: all of them, for no rule is one instance's alone."""
+        async for _ in transactions(self._netlink):
+            for uuid in await self._if_changed_by_others():
+                yield uuid
+
+    async def _if_changed_by_others(self) -> tuple[UUID, ...]:
+        async with self._lock:
+            if self._world is None:
+                return ()
+            before, instances = self._tables.seen, tuple(self._world.instances)
+            try:
+                after = await self._tables.look()
+            except BackendFailed:  # whoever looks at one of them says so
+                return instances
+        return instances if after != before else ()
 
     async def _change(self, uuid: UUID, instance: Instance | None, want: ServiceOnHost | None) -> tuple[str, ...]:
         before, mechanism = await self._known()

@@ -18,6 +18,11 @@ class Tables:
         self._have = Ruleset()
         self._generation: int | None = None
 
+    @property
+    def seen(self) -> Ruleset:
+        """What was there when it was looked at last, or as we left it since."""
+        return self._have
+
     async def look(self) -> Ruleset:
         """What is there now."""
         generation = await self._count()

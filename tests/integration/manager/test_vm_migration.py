@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from integration.manager.eventually import eventually
-from integration.manager.scripted_agent import REALIZE, REFUSED, RELEASE, ScriptedAgent
+from integration.manager.scripted_agent import REALIZE, REFUSED, RELEASE, SYNC, ScriptedAgent
 from integration.manager.vms import Vms
 
 from viaduct_common.errors import (
@@ -101,7 +101,7 @@ async def test_destination_that_cannot_leaves_the_vm_where_it_was(vms: Vms) -> N
             await vms.migrate(vm, new, action)
         await unchanged()
     new.errors.clear()
-    new.silent = {REALIZE}
+    new.silent = {REALIZE, SYNC}
     with pytest.raises(DeadlineExceeded):
         await vms.migrate(vm, new, timeout_seconds=1)
     await unchanged()

@@ -1,5 +1,6 @@
 """The kernel's verdict on the first packet of a flow is that of the evaluator, whatever the rules are."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ PORTS = (1000, 1001, 1005)
 NETWORKS = {4: ("10.9.0.1/32", "10.9.0.0/30", "0.0.0.0/0", "192.0.2.0/24"),
             6: ("fd09::1/128", "fd09::/126", "::/0", "2001:db8::/32")}  # fmt: skip
 GROUPS = ("a", "b", "other")
+SITUATIONS = int(os.environ.get("VIADUCT_TEST_SITUATIONS", "25"))
 
 
 @st.composite
@@ -81,7 +83,7 @@ async def test_every_flow_is_judged_as_the_evaluator_says(site: Site, filter_: F
     """TCP, UDP and ICMP; ports in and beside a range; four peers; both directions; IPv4 and IPv6."""
     tries = all_tries(site)
 
-    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+    @settings(max_examples=SITUATIONS, deadline=None, database=None, suppress_health_check=list(HealthCheck),
               phases=(Phase.explicit, Phase.generate), derandomize=True)  # fmt: skip
     @given(st.lists(a_situation(), min_size=1, max_size=1))
     def collect(drawn: list[dict[str, Any]]) -> None:
